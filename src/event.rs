@@ -1,0 +1,136 @@
+//! Events: the one stream that terminal, recorder and tests read.
+
+use crate::action::ActionKey;
+use crate::artifact::Format;
+use crate::digest::Digest;
+use crate::name::{PortName, RunId, StageName};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Something that happened in a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// RFC 3339, UTC, milliseconds.
+    pub at: String,
+    pub kind: EventKind,
+}
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    Ran,
+    Hit,
+    Failed,
+    Skipped,
+    Cancelled,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RunOutcome {
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+/// An output as events show it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputSummary {
+    pub digest: Digest,
+    pub bytes: u64,
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum EventKind {
+    RunStarted {
+        run: RunId,
+        pipeline: String,
+        stages: Vec<StageName>,
+    },
+    StageStarted {
+        stage: StageName,
+        kind: String,
+        key: ActionKey,
+        /// Why it runs, in words.
+        because: Vec<String>,
+    },
+    StageFinished {
+        stage: StageName,
+        kind: String,
+        outcome: Outcome,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        key: Option<ActionKey>,
+        seconds: f64,
+        outputs: BTreeMap<PortName, OutputSummary>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        error: Option<String>,
+    },
+    Progress {
+        stage: StageName,
+        done: u64,
+        total: u64,
+        unit: String,
+    },
+    Metric {
+        stage: StageName,
+        name: String,
+        step: u64,
+        value: f64,
+    },
+    /// A line worth reading: a damaged object that is rebuilt, a constant prediction.
+    Warning {
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        stage: Option<StageName>,
+        message: String,
+    },
+    Published {
+        path: String,
+        digest: Digest,
+    },
+    RunFinished {
+        run: RunId,
+        outcome: RunOutcome,
+        ran: u64,
+        hit: u64,
+        failed: u64,
+        skipped: u64,
+        seconds: f64,
+    },
+}
+
+impl Event {
+    /// One JSON object on one line: `event` and `at` first, then the fields of the kind.
+    pub fn to_json_line(&self) -> String {
+        let body = serde_json::to_string(&self.kind).expect("events are plain data");
+        // Spliced instead of flattened: serde's flatten loses field order and error positions.
+        let (open, rest) = body.split_at(1);
+        let at = serde_json::to_string(&self.at).expect("a string");
+        format!("{open}\"at\":{at},{rest}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_flat_json_object() {
+        let event = Event {
+            at: "2026-11-23T09:40:12.000Z".into(),
+            kind: EventKind::Metric {
+                stage: StageName::parse("train").expect("valid"),
+                name: "loss".into(),
+                step: 1,
+                value: 0.5,
+            },
+        };
+        assert_eq!(
+            event.to_json_line(),
+            r#"{"at":"2026-11-23T09:40:12.000Z","event":"metric","stage":"train","name":"loss","step":1,"value":0.5}"#
+        );
+    }
+}

@@ -1,0 +1,207 @@
+//! What a stage is: its contract, what it can see while it runs, how it fails.
+
+use crate::artifact::Format;
+use crate::name::PortName;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A stage: its parameters are its fields.
+pub trait Stage: Send + Sync {
+    /// Raised whenever the same inputs and parameters would give other bytes.
+    fn version(&self) -> u32;
+
+    /// Its ports.
+    fn contract(&self) -> Contract;
+
+    /// What it uses when the pipeline says nothing.
+    fn needs(&self) -> Resources {
+        Resources::ONE_CPU
+    }
+
+    /// What a run on inputs of these sizes would make and cost, where that can be foretold.
+    fn estimate(&self, _inputs: &BTreeMap<PortName, Size>, _machine: &Machine) -> Estimate {
+        Estimate::default()
+    }
+
+    /// Checks what no single parameter shows: `(parameter, what is wrong)`.
+    fn problems(&self) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Told which inputs are connected and which parameters were given, drops what does not apply then.
+    fn settle(&mut self, _inputs: &[&str], _given: &[&str]) -> Vec<(&'static str, String)> {
+        Vec::new()
+    }
+
+    /// Does the work: reads its inputs, writes every output of its contract.
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError>;
+}
+
+/// A named, typed input or output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Port {
+    pub name: &'static str,
+    pub format: Format,
+    pub required: bool,
+}
+
+impl Port {
+    pub const fn required(name: &'static str, format: Format) -> Self {
+        Self { name, format, required: true }
+    }
+
+    pub const fn optional(name: &'static str, format: Format) -> Self {
+        Self { name, format, required: false }
+    }
+}
+
+/// The ports of a stage, and whether its bytes depend on the processor.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Contract {
+    pub inputs: Vec<Port>,
+    /// Any number of further inputs, named by the user, of this format.
+    pub more_inputs: Option<Format>,
+    /// A matrix upstream does not fan this stage out: each branch becomes a port.
+    pub gathers: bool,
+    /// Outputs by port; those of a `command` are declared by the user.
+    pub outputs: Vec<(String, Format)>,
+    /// Bytes depend on the numeric target (processor features, device).
+    pub device: bool,
+}
+
+/// What a step may use; never part of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Resources {
+    pub cpus: u32,
+    /// Bytes; 0 where not said.
+    pub memory: u64,
+    pub gpus: u32,
+    /// Seconds; 0 where not said.
+    pub time: u64,
+}
+
+impl Resources {
+    pub const ONE_CPU: Self = Self { cpus: 1, memory: 0, gpus: 0, time: 0 };
+    /// All processors of the machine: the engine cuts it down to what there is.
+    pub const ALL_CPUS: Self = Self { cpus: u32::MAX, memory: 0, gpus: 0, time: 0 };
+}
+
+/// How large an artifact is, as far as known before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Size {
+    pub bytes: Option<u64>,
+    pub rows: Option<u64>,
+}
+
+/// What this machine can do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Machine {
+    pub threads: u32,
+    /// Matrix product speed of all threads, f32, floating-point operations per second.
+    pub flops: f64,
+}
+
+/// What a stage would make and cost.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Estimate {
+    /// Rows in each output.
+    pub rows: BTreeMap<&'static str, u64>,
+    /// Training or prediction samples.
+    pub samples: Option<u64>,
+    /// Floating-point operations.
+    pub flops: Option<f64>,
+    /// Wall time.
+    pub seconds: Option<f64>,
+}
+
+/// Why a stage did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// The user's data or parameters are at fault: exit code 2. Names file, line, and what to do.
+    #[error("{0}")]
+    Input(String),
+    /// Anything else: exit code 1.
+    #[error("{0}")]
+    Failed(String),
+    /// Stopped on request; what is in scratch lets the next attempt go on.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl From<std::io::Error> for StageError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error.to_string())
+    }
+}
+
+/// Where a running stage reports to.
+pub trait Sink: Sync {
+    fn progress(&self, done: u64, total: u64, unit: &str);
+    fn metric(&self, name: &str, step: u64, value: f64);
+    fn warning(&self, message: &str);
+    fn is_cancelled(&self) -> bool;
+}
+
+/// Everything that a running stage can see.
+pub struct StageContext<'a> {
+    /// Absolute paths of the inputs: files, or folders.
+    pub inputs: BTreeMap<PortName, PathBuf>,
+    /// How messages name the inputs: the user's path, or `split.train`.
+    pub labels: BTreeMap<PortName, String>,
+    /// An empty folder of its own; outputs go into it.
+    pub output_dir: PathBuf,
+    /// Where each output was put, relative to `output_dir`.
+    pub outputs: BTreeMap<PortName, PathBuf>,
+    /// A folder named by the action key; survives a failed attempt.
+    pub scratch: PathBuf,
+    /// Threads to use; the bytes made must not depend on it.
+    pub threads: usize,
+    pub sink: &'a dyn Sink,
+}
+
+impl StageContext<'_> {
+    /// The path of a required input.
+    pub fn input(&self, port: &str) -> &Path {
+        self.inputs.get(port).expect("a required port is connected: checked when the plan was made")
+    }
+
+    /// The path of an optional input.
+    pub fn optional_input(&self, port: &str) -> Option<&Path> {
+        self.inputs.get(port).map(PathBuf::as_path)
+    }
+
+    /// How messages name an input.
+    pub fn label(&self, port: &str) -> &str {
+        self.labels.get(port).map_or(port, String::as_str)
+    }
+
+    /// Gives the path to write an output to; the stage makes the file or the folder.
+    pub fn output(&mut self, port: &str, format: Format) -> PathBuf {
+        let file = PathBuf::from(format!("{port}{}", format.extension()));
+        let path = self.output_dir.join(&file);
+        self.outputs.insert(PortName::parse(port).expect("ports of a contract are valid names"), file);
+        path
+    }
+
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    pub fn progress(&self, done: u64, total: u64, unit: &str) {
+        self.sink.progress(done, total, unit);
+    }
+
+    pub fn metric(&self, name: &str, step: u64, value: f64) {
+        self.sink.metric(name, step, value);
+    }
+
+    pub fn warning(&self, message: &str) {
+        self.sink.warning(message);
+    }
+
+    pub fn is_cancelled(&self) -> bool {
+        self.sink.is_cancelled()
+    }
+}

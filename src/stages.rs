@@ -1,0 +1,182 @@
+//! The catalogue of stages: a closed enum, each variant holding the parameters that are the stage.
+
+use crate::stage::Stage;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+
+mod command;
+mod compare;
+mod evaluate;
+mod import_sequences;
+mod predict;
+mod report;
+mod sample_bins;
+mod score_benchmark;
+mod split;
+mod synthesize;
+mod train;
+mod train_tokenizer;
+
+pub use command::Command;
+pub use compare::Compare;
+pub use evaluate::Evaluate;
+pub use import_sequences::ImportSequences;
+pub use predict::Predict;
+pub use report::Report;
+pub use sample_bins::SampleBins;
+pub use score_benchmark::ScoreBenchmark;
+pub use split::Split;
+pub use synthesize::Synthesize;
+pub use train::Train;
+pub use train_tokenizer::TrainTokenizer;
+
+/// A parameter that can't be used, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParamProblem {
+    /// Dotted, `model.layers`; empty where the whole is meant.
+    pub param: String,
+    pub message: String,
+}
+
+macro_rules! catalogue {
+    ($($name:literal => $variant:ident),+ $(,)?) => {
+        /// A stage with its parameters.
+        #[derive(Debug, Clone, PartialEq)]
+        pub enum StageKind {
+            $($variant($variant)),+
+        }
+
+        impl StageKind {
+            /// What `uses:` may say, in the order of the documentation.
+            pub const NAMES: &'static [&'static str] = &[$($name),+];
+
+            /// The name after `uses:`.
+            pub fn name(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $name),+ }
+            }
+
+            /// Reads the parameters of the stage called `name`, defaults filled in; gives all problems at once.
+            /// `None` where there is no such stage.
+            pub fn parse(name: &str, with: &Map<String, Value>) -> Option<Result<Self, Vec<ParamProblem>>> {
+                match name {
+                    $($name => Some(params::<$variant>(with).map(Self::$variant)),)+
+                    _ => None,
+                }
+            }
+
+            /// The parameters of the stage called `name`, with their defaults.
+            pub fn defaults(name: &str) -> Option<Map<String, Value>> {
+                match name {
+                    $($name => Some(as_map(&$variant::default())),)+
+                    _ => None,
+                }
+            }
+
+            /// The JSON Schema of each stage's parameters, by name.
+            pub fn schemas() -> Vec<(&'static str, schemars::Schema)> {
+                vec![$(($name, schemars::schema_for!($variant))),+]
+            }
+
+            /// All parameters, defaults filled in: what the key is made of.
+            pub fn params(&self) -> BTreeMap<String, Value> {
+                match self { $(Self::$variant(stage) => as_map(stage).into_iter().collect()),+ }
+            }
+
+            pub fn stage(&self) -> &dyn Stage {
+                match self { $(Self::$variant(stage) => stage),+ }
+            }
+
+            /// Told which inputs are connected and which parameters were given, drops what does not apply then.
+            pub fn settle(&mut self, inputs: &[&str], given: &[&str]) -> Vec<ParamProblem> {
+                let problems = match self { $(Self::$variant(stage) => stage.settle(inputs, given)),+ };
+                problems.into_iter().map(|(param, message)| ParamProblem { param: param.to_owned(), message }).collect()
+            }
+        }
+    };
+}
+
+catalogue! {
+    "synthesize" => Synthesize,
+    "import-sequences" => ImportSequences,
+    "train-tokenizer" => TrainTokenizer,
+    "split" => Split,
+    "sample-bins" => SampleBins,
+    "train" => Train,
+    "predict" => Predict,
+    "evaluate" => Evaluate,
+    "score-benchmark" => ScoreBenchmark,
+    "compare" => Compare,
+    "report" => Report,
+    "command" => Command,
+}
+
+fn as_map<T: Serialize>(stage: &T) -> Map<String, Value> {
+    match serde_json::to_value(stage).expect("parameters are plain data") {
+        Value::Object(map) => map,
+        Value::Null => Map::new(),
+        other => unreachable!("a parameter struct became {other}"),
+    }
+}
+
+/// Reads each parameter by itself first, so that every wrong one is reported, each under its own name.
+fn params<T>(with: &Map<String, Value>) -> Result<T, Vec<ParamProblem>>
+where
+    T: Stage + Default + Serialize + DeserializeOwned,
+{
+    let defaults = as_map(&T::default());
+    let mut problems = Vec::new();
+    for (key, value) in with {
+        check_one::<T>(&defaults, &[], key, value, &mut problems);
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let stage: T = serde_json::from_value(Value::Object(with.clone()))
+        .map_err(|e| vec![ParamProblem { param: String::new(), message: e.to_string() }])?;
+    let problems = stage.problems();
+    if problems.is_empty() {
+        Ok(stage)
+    } else {
+        Err(problems.into_iter().map(|(param, message)| ParamProblem { param: param.to_owned(), message }).collect())
+    }
+}
+
+fn check_one<T: DeserializeOwned>(
+    defaults: &Map<String, Value>,
+    path: &[&str],
+    key: &str,
+    value: &Value,
+    problems: &mut Vec<ParamProblem>,
+) {
+    let at = |key: &str| path.iter().copied().chain([key]).collect::<Vec<_>>().join(".");
+    let Some(default) = defaults.get(key) else {
+        let known: Vec<&str> = defaults.keys().map(String::as_str).collect();
+        let message = if known.is_empty() {
+            "this stage has no parameters".to_owned()
+        } else {
+            format!("there is no such parameter; this stage has: {}", known.join(", "))
+        };
+        problems.push(ParamProblem { param: at(key), message });
+        return;
+    };
+    // A group of parameters (`model:`) is read key by key too.
+    if let (Value::Object(group), Value::Object(inner)) = (default, value)
+        && !group.is_empty()
+    {
+        for (name, value) in inner {
+            let path: Vec<&str> = path.iter().copied().chain([key]).collect();
+            check_one::<T>(group, &path, name, value, problems);
+        }
+        return;
+    }
+    let nested = path.iter().rev().fold(single(key, value.clone()), |inner, name| single(name, inner));
+    if let Err(error) = serde_json::from_value::<T>(nested) {
+        problems.push(ParamProblem { param: at(key), message: error.to_string() });
+    }
+}
+
+fn single(key: &str, value: Value) -> Value {
+    Value::Object(Map::from_iter([(key.to_owned(), value)]))
+}
