@@ -173,8 +173,8 @@ impl StageContext<'_> {
     }
 
     /// How messages name an input.
-    pub fn label(&self, port: &str) -> &str {
-        self.labels.get(port).map_or(port, String::as_str)
+    pub fn label(&self, port: &str) -> String {
+        self.labels.get(port).cloned().unwrap_or_else(|| port.to_owned())
     }
 
     /// Gives the path to write an output to; the stage makes the file or the folder.

@@ -1,7 +1,7 @@
 //! `compare`: puts the metrics of several stages side by side.
 
 use crate::artifact::Format;
-use crate::stage::{Contract, Port, Stage, StageContext, StageError};
+use crate::stage::{Contract, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

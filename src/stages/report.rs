@@ -1,7 +1,7 @@
 //! `report`: writes one self-contained HTML page about its inputs.
 
 use crate::artifact::Format;
-use crate::stage::{Contract, Port, Stage, StageContext, StageError};
+use crate::stage::{Contract, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

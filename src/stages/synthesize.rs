@@ -1,7 +1,7 @@
 //! `synthesize`: makes up seeded promoters in the challenge's form, with expression from planted motifs.
 
 use crate::artifact::Format;
-use crate::stage::{Contract, Port, Stage, StageContext, StageError};
+use crate::stage::{Contract, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

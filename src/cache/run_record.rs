@@ -1,0 +1,58 @@
+//! The record of one run: what was asked, what became of each step.
+
+use crate::action::{ActionKey, Cost, Environment, Input};
+use crate::artifact::Artifact;
+use crate::digest::Digest;
+use crate::event::{Outcome, RunOutcome};
+use crate::name::{PortName, RunId, StageName};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+pub const RUN_SCHEMA: &str = "cistage/run/1";
+
+/// What became of one step of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepRecord {
+    pub stage: StageName,
+    pub kind: String,
+    pub outcome: Outcome,
+    pub key: Option<ActionKey>,
+    /// Why it ran, or why it was skipped, in words.
+    pub because: Vec<String>,
+    pub inputs: BTreeMap<PortName, Input>,
+    pub outputs: BTreeMap<PortName, Artifact>,
+    pub log: Option<Artifact>,
+    pub error: Option<String>,
+    pub seconds: f64,
+    pub cost: Cost,
+}
+
+/// The provenance of one run; chained to the run before it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunRecord {
+    pub schema: String,
+    pub run: RunId,
+    /// The pipeline's `name:` and the file it came from.
+    pub pipeline: String,
+    pub file: String,
+    /// Digest of the pipeline file's text, itself an object.
+    pub text: Digest,
+    pub profiles: Vec<String>,
+    pub sets: Vec<String>,
+    pub argv: Vec<String>,
+    /// The pipeline's parameters after profiles and `--set`.
+    pub params: BTreeMap<String, Value>,
+    /// RFC 3339, UTC.
+    pub started: String,
+    pub seconds: f64,
+    pub outcome: RunOutcome,
+    pub steps: Vec<StepRecord>,
+    /// Published path -> digest.
+    pub published: BTreeMap<String, Digest>,
+    pub environment: Environment,
+    /// Digest of the file of the run record before this one.
+    pub previous: Option<Digest>,
+}
