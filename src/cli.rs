@@ -1,4 +1,131 @@
-//! Stub.
-pub fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+//! The command line: one file per command, one printer, and the only place where an error becomes an exit code.
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+mod audit;
+mod cache;
+mod completions;
+mod diff;
+mod exit;
+mod get;
+mod graph;
+mod metrics;
+mod plan;
+mod predict;
+mod printer;
+mod reporter;
+mod run;
+mod runs;
+mod schema;
+mod select;
+mod show;
+mod svg;
+mod why;
+
+use exit::CliError;
+use printer::{Color, OutputFormat, Printer};
+
+/// Cached stages for cis-regulatory models: runs a YAML pipeline of content-hashed stages, so that only what changed
+/// runs again and every artifact can prove where it came from.
+#[derive(Debug, Parser)]
+#[command(name = "cistage", version, propagate_version = true, arg_required_else_help = true)]
+struct Args {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct Global {
+    /// Change to this directory first
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    directory: Option<PathBuf>,
+    /// The cache folder
+    #[arg(long, value_name = "DIR", global = true, env = "CISTAGE_CACHE", default_value = "cache")]
+    cache: PathBuf,
+    /// What stdout holds: text for people, or JSON alone
+    #[arg(long, global = true, value_enum, default_value_t = OutputFormat::Human)]
+    format: OutputFormat,
+    /// When to use colour
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    color: Color,
+    /// Say less
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true)]
+    verbose: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Plan(plan::Args),
+    Why(why::Args),
+    Diff(diff::Args),
+    Audit(audit::Args),
+    Runs(runs::Args),
+    Show(show::Args),
+    Metrics(metrics::Args),
+    Get(get::Args),
+    Predict(predict::Args),
+    Graph(graph::Args),
+    #[command(subcommand)]
+    Cache(cache::Command),
+    Schema(schema::Args),
+    Completions(completions::Args),
+    /// Execute one job file: how a run starts a stage
+    #[command(hide = true)]
+    Worker { job: PathBuf },
+}
+
+/// What every command gets.
+struct App {
+    cache: PathBuf,
+    printer: Printer,
+    verbose: bool,
+}
+
+/// Reads the command line, does what it says, and gives the exit code.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Command::Worker { job } = &args.command {
+        return crate::engine::worker(job);
+    }
+    let global = args.global;
+    let printer = Printer::new(global.format, global.color, global.quiet);
+    if let Some(directory) = &global.directory
+        && let Err(error) = std::env::set_current_dir(directory)
+    {
+        printer.error(&format!("can't change to {}: {error}", directory.display()), None);
+        return ExitCode::from(2);
+    }
+    let app = App { cache: global.cache, printer, verbose: global.verbose };
+    match dispatch(&app, args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => error.report(&app.printer),
+    }
+}
+
+fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
+    match command {
+        Command::Run(args) => run::run(app, &args),
+        Command::Plan(args) => plan::run(app, &args),
+        Command::Why(args) => why::run(app, &args),
+        Command::Diff(args) => diff::run(app, &args),
+        Command::Audit(args) => audit::run(app, &args),
+        Command::Runs(args) => runs::run(app, &args),
+        Command::Show(args) => show::run(app, &args),
+        Command::Metrics(args) => metrics::run(app, &args),
+        Command::Get(args) => get::run(app, &args),
+        Command::Predict(args) => predict::run(app, &args),
+        Command::Graph(args) => graph::run(app, &args),
+        Command::Cache(command) => cache::run(app, &command),
+        Command::Schema(args) => schema::run(app, &args),
+        Command::Completions(args) => completions::run(app, &args),
+        Command::Worker { .. } => unreachable!("handled before the printer is made"),
+    }
 }

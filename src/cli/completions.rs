@@ -1,0 +1,18 @@
+//! `cistage completions`: completions for a shell.
+
+use super::App;
+use super::exit::CliError;
+use clap::CommandFactory;
+
+/// Print completions for a shell
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// bash, zsh, fish, elvish or powershell
+    shell: clap_complete::Shell,
+}
+
+pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    let mut text = Vec::new();
+    clap_complete::generate(args.shell, &mut super::Args::command(), "cistage", &mut text);
+    app.printer.document(&String::from_utf8(text).expect("completions are text"))
+}

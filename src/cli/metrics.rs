@@ -1,0 +1,107 @@
+//! `cistage metrics`: the numbers of a run.
+
+use super::App;
+use super::exit::CliError;
+use super::printer::{Style, table};
+use super::select::run_named;
+use crate::artifact::Format;
+use crate::cache::{Cache, RunRecord};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// Show the numbers of a run
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A run id, a pipeline file or name [default: the newest run]
+    #[arg(value_name = "RUN|PIPELINE")]
+    run: Option<String>,
+}
+
+/// Numbers by stage and dotted name.
+pub(super) type Metrics = BTreeMap<String, BTreeMap<String, Value>>;
+
+/// Numbers beyond this many in one array are curves: `report` draws them, a table of them helps nobody.
+const CURVE: usize = 32;
+
+pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    let cache = app.read_cache()?;
+    let record = run_named(&cache, args.run.as_deref())?;
+    let metrics = of_run(&cache, &record)?;
+    if app.printer.json {
+        return app.printer.json(&json!({ "run": record.run, "stages": metrics }));
+    }
+    app.printer.line(&format!("{}  {}", app.printer.paint(record.run.as_str(), Style::Bold), record.pipeline))?;
+    print(app, &metrics)
+}
+
+/// The numbers of every metrics artifact that the run made or was served.
+pub(super) fn of_run(cache: &Cache, record: &RunRecord) -> Result<Metrics, CliError> {
+    let mut stages = Metrics::new();
+    for step in &record.steps {
+        for artifact in step.outputs.values().filter(|a| a.format == Format::Metrics) {
+            if !cache.verify_object(artifact.digest)? {
+                return Err(CliError::Failed(format!(
+                    "the metrics of {} ({}) are missing or damaged in the cache: run the pipeline again to rebuild them",
+                    step.stage,
+                    artifact.digest.short()
+                )));
+            }
+            let text = fs_err::read(cache.object_path(artifact.digest))?;
+            // A command's metrics may be any JSON; what is not JSON holds no numbers to show.
+            if let Ok(value) = serde_json::from_slice::<Value>(&text) {
+                flatten("", &value, stages.entry(step.stage.to_string()).or_default());
+            }
+        }
+    }
+    Ok(stages)
+}
+
+fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+    let name = |key: &str| if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+    match value {
+        Value::Object(map) => map.iter().for_each(|(key, value)| flatten(&name(key), value, into)),
+        Value::Array(items) if items.len() <= CURVE => {
+            for (i, item) in items.iter().enumerate() {
+                // Bins are named by their number, other entries by their place.
+                let key = item.get("bin").map_or_else(|| i.to_string(), ToString::to_string);
+                flatten(&name(&key), item, into);
+            }
+        }
+        Value::Number(_) | Value::Bool(_) => {
+            into.insert(prefix.to_owned(), value.clone());
+        }
+        // A correlation that does not exist (constant predictions) is null.
+        Value::Null => {
+            into.insert(prefix.to_owned(), Value::Null);
+        }
+        Value::Array(_) | Value::String(_) => {}
+    }
+}
+
+pub(super) fn print(app: &App, metrics: &Metrics) -> Result<(), CliError> {
+    for (stage, numbers) in metrics {
+        app.printer.line(&app.printer.paint(stage, Style::Bold))?;
+        let rows: Vec<Vec<String>> = numbers
+            .iter()
+            .filter(|(name, _)| app.verbose || !is_detail(name))
+            .map(|(name, value)| vec![format!("  {name}"), number(value)])
+            .collect();
+        app.printer.document(&table(&rows, &[1]))?;
+    }
+    if !app.verbose && metrics.values().flat_map(BTreeMap::keys).any(|name| is_detail(name)) {
+        app.printer.note("(-v shows the numbers of each bin, too)");
+    }
+    Ok(())
+}
+
+fn is_detail(name: &str) -> bool {
+    ["bins.", "steps.", "intervals.", "dropped_rows.", "values."].iter().any(|part| name.contains(part))
+}
+
+fn number(value: &Value) -> String {
+    match value.as_f64() {
+        Some(x) if value.is_f64() => format!("{x:.4}"),
+        _ if value.is_null() => "none".to_owned(),
+        _ => value.to_string(),
+    }
+}

@@ -1,0 +1,148 @@
+//! `cistage plan`: what a run would do, why, and at what cost; runs nothing.
+
+use super::App;
+use super::exit::CliError;
+use super::printer::{Style, duration, table};
+use super::select::PipelineArgs;
+use crate::engine::{self, StepPlan, Verdict};
+use crate::pipeline::Plan;
+use crate::provenance::Because;
+use serde_json::{Value, json};
+
+/// Show what a run would do, and why
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Plan this stage and what it needs alone
+    #[arg(long, value_name = "STAGE")]
+    to: Option<String>,
+    /// Plan as if this stage were forced (repeatable)
+    #[arg(long, value_name = "STAGE")]
+    force: Vec<String>,
+}
+
+pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    let plan = args.pipeline.load(args.to.as_deref())?;
+    show(app, &plan, &args.force)
+}
+
+pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliError> {
+    let cache = app.read_cache()?;
+    let steps = engine::plan(plan, &cache, force)?;
+    if app.printer.json {
+        return app.printer.json(&json!({ "stages": steps.iter().map(as_json).collect::<Vec<_>>() }));
+    }
+    let rows: Vec<Vec<String>> = steps
+        .iter()
+        .map(|step| {
+            let style = if step.verdict == Verdict::Hit { Style::Good } else { Style::Note };
+            vec![
+                app.printer.paint(word(step.verdict), style),
+                step.step.to_string(),
+                step.because.first().map_or(String::new(), because_text),
+            ]
+        })
+        .collect();
+    app.printer.document(&table(&rows, &[]))?;
+    if app.verbose {
+        for step in steps.iter().filter(|step| step.because.len() > 1) {
+            app.printer.line(&format!("{}:", step.step))?;
+            for because in &step.because {
+                app.printer.line(&format!("  {}", because_text(because)))?;
+            }
+        }
+    }
+    let lines = cost_lines(&steps);
+    if !lines.is_empty() {
+        app.printer.line("\nestimated cost on this machine")?;
+        for line in lines {
+            app.printer.line(&format!("  {line}"))?;
+        }
+    }
+    let hits = steps.iter().filter(|s| s.verdict == Verdict::Hit).count();
+    app.printer.line(&format!("\n{} stages: {hits} cached, {} to run", steps.len(), steps.len() - hits))
+}
+
+/// The steps that are not served from the cache.
+pub(super) fn pending(steps: &[StepPlan]) -> impl Iterator<Item = &StepPlan> {
+    steps.iter().filter(|step| step.verdict != Verdict::Hit)
+}
+
+/// A line for each step whose cost can be foretold and is worth saying.
+pub(super) fn cost_lines(steps: &[StepPlan]) -> Vec<String> {
+    let rows: Vec<Vec<String>> = pending(steps)
+        .filter(|step| step.estimate.flops.is_some())
+        .map(|step| {
+            let estimate = &step.estimate;
+            vec![
+                step.step.to_string(),
+                estimate.samples.map_or(String::new(), |n| format!("{} samples", grouped(n))),
+                estimate.flops.map_or(String::new(), |f| format!("{f:.1e} FLOP")),
+                estimate.seconds.map_or(String::new(), |s| format!("about {}", duration(s))),
+            ]
+        })
+        .collect();
+    table(&rows, &[1, 2]).lines().map(ToOwned::to_owned).collect()
+}
+
+/// Digits in groups of three: `6,739,258`.
+pub(super) fn grouped(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i) % 3 == 0 {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Hit => "hit",
+        Verdict::Run => "run",
+        Verdict::Waits => "waits",
+    }
+}
+
+/// One reason in words: `parameter per_bin: 500 -> 300`.
+pub(super) fn because_text(because: &Because) -> String {
+    let Because { what, name, old, new } = because;
+    let change = || format!("{} -> {}", value_text(old), value_text(new));
+    match what.as_str() {
+        "new" => "no earlier execution of this stage".to_owned(),
+        "param" => format!("parameter {name}: {}", change()),
+        "input" => format!("input {name}: {}", change()),
+        "code" => format!("the stage's code: version {}", change()),
+        "device" => format!("device: {}", change()),
+        "forced" => "forced".to_owned(),
+        "missing-object" => format!("damaged or missing in the cache: {}", if new.is_null() { name.clone() } else { value_text(new) }),
+        "upstream" => format!("waits for {name}"),
+        other => format!("{other} {name}: {}", change()),
+    }
+}
+
+fn value_text(value: &Value) -> String {
+    match value {
+        Value::Null => "(none)".to_owned(),
+        Value::String(text) => match text.parse::<crate::digest::Digest>() {
+            Ok(digest) => digest.short(),
+            Err(_) => text.clone(),
+        },
+        other => other.to_string(),
+    }
+}
+
+fn as_json(step: &StepPlan) -> Value {
+    let estimate = &step.estimate;
+    json!({
+        "stage": step.step,
+        "kind": step.kind,
+        "verdict": word(step.verdict),
+        "key": step.key,
+        "because": step.because,
+        "estimate": { "samples": estimate.samples, "flops": estimate.flops, "seconds": estimate.seconds },
+    })
+}

@@ -1,0 +1,181 @@
+//! What a person sees of a run, and what a program reads of it: JSON lines, progress bars, or a line per event.
+
+use super::printer::{Printer, Style, bytes, duration};
+use super::show::word;
+use crate::engine::Reporter;
+use crate::event::{Event, EventKind, Outcome, RunOutcome};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::time::Duration;
+
+pub(super) struct TerminalReporter {
+    printer: Printer,
+    verbose: bool,
+    bars: Option<MultiProgress>,
+    running: Mutex<BTreeMap<String, Running>>,
+}
+
+#[derive(Default)]
+struct Running {
+    bar: Option<ProgressBar>,
+    numbers: BTreeMap<String, f64>,
+}
+
+impl TerminalReporter {
+    pub(super) fn new(printer: Printer, verbose: bool) -> Self {
+        let live = !printer.json && !printer.quiet && std::io::stderr().is_terminal();
+        Self { printer, verbose, bars: live.then(MultiProgress::new), running: Mutex::default() }
+    }
+
+    /// Leaves the terminal as it was.
+    pub(super) fn finish(&self) {
+        if let Some(bars) = &self.bars {
+            let _ = bars.clear();
+        }
+    }
+
+    fn say(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => bars.suspend(|| self.printer.note(text)),
+            None => self.printer.note(text),
+        }
+    }
+
+    fn people(&self, kind: &EventKind) {
+        let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match kind {
+            EventKind::RunStarted { run, pipeline, stages } => {
+                self.say(&format!("run {run}: {pipeline}, {} stages", stages.len()));
+            }
+            EventKind::StageStarted { stage, because, .. } => {
+                let mut state = Running::default();
+                if let Some(bars) = &self.bars {
+                    let bar = bars.add(ProgressBar::new_spinner());
+                    bar.set_prefix(stage.to_string());
+                    bar.set_style(style("{spinner} {prefix:18} {elapsed:>5} {msg}"));
+                    bar.enable_steady_tick(Duration::from_millis(150));
+                    state.bar = Some(bar);
+                }
+                running.insert(stage.to_string(), state);
+                drop(running);
+                if self.bars.is_none() || self.verbose {
+                    let reason = because.first().map_or(String::new(), |b| format!("  ({b})"));
+                    self.say(&format!("  {:<7} {stage}{reason}", "start"));
+                }
+            }
+            EventKind::Progress { stage, done, total, unit } => {
+                if let Some(Running { bar: Some(bar), .. }) = running.get(stage.as_str()) {
+                    if bar.length() != Some(*total) {
+                        bar.set_length(*total);
+                        bar.set_style(style("{spinner} {prefix:18} {elapsed:>5} {wide_bar} {human_pos}/{human_len} {msg} eta {eta}"));
+                    }
+                    bar.set_position(*done);
+                    if bar.message().is_empty() {
+                        bar.set_message(unit.clone());
+                    }
+                }
+            }
+            EventKind::Metric { stage, name, value, .. } => {
+                if let Some(state) = running.get_mut(stage.as_str()) {
+                    // The loss of one batch jumps about: people see a running mean.
+                    let smoothed = state.numbers.get(name).map_or(*value, |old| {
+                        if name == "loss" { 0.98 * old + 0.02 * value } else { *value }
+                    });
+                    state.numbers.insert(name.clone(), smoothed);
+                    if let Some(bar) = &state.bar {
+                        bar.set_message(training_line(&state.numbers));
+                    }
+                }
+            }
+            EventKind::Warning { stage, message } => {
+                let text = stage.as_ref().map_or_else(|| message.clone(), |s| format!("{s}: {message}"));
+                match &self.bars {
+                    Some(bars) => bars.suspend(|| self.printer.warning(&text)),
+                    None => self.printer.warning(&text),
+                }
+            }
+            EventKind::StageFinished { stage, outcome, seconds, outputs, error, .. } => {
+                let state = running.remove(stage.as_str()).unwrap_or_default();
+                drop(running);
+                if let Some(bar) = state.bar {
+                    bar.finish_and_clear();
+                }
+                self.finished(stage.as_str(), *outcome, *seconds, outputs.values().map(|o| o.bytes).sum(), error.as_deref());
+            }
+            EventKind::Published { path, digest } => self.say(&format!("  published {path}  {}", digest.short())),
+            EventKind::RunFinished { outcome, ran, hit, failed, skipped, seconds, .. } => {
+                let (text, look) = match outcome {
+                    RunOutcome::Succeeded => ("done", Style::Good),
+                    RunOutcome::Failed => ("failed", Style::Bad),
+                    RunOutcome::Cancelled => ("interrupted", Style::Note),
+                };
+                let mut counts = vec![format!("{ran} ran"), format!("{hit} hit")];
+                for (count, name) in [(failed, "failed"), (skipped, "skipped")] {
+                    if *count > 0 {
+                        counts.push(format!("{count} {name}"));
+                    }
+                }
+                let word = self.printer.paint_err(text, look);
+                self.say(&format!("{word}: {} in {}", counts.join(", "), duration(*seconds)));
+            }
+        }
+    }
+
+    fn finished(&self, stage: &str, outcome: Outcome, seconds: f64, size: u64, error: Option<&str>) {
+        let look = match outcome {
+            Outcome::Ran | Outcome::Hit => Style::Good,
+            Outcome::Failed => Style::Bad,
+            Outcome::Skipped | Outcome::Cancelled => Style::Note,
+        };
+        let word = self.printer.paint_err(&format!("{:<7}", word(outcome)), look);
+        let detail = match (outcome, error) {
+            (Outcome::Ran, _) => format!("{}, {}", duration(seconds), bytes(size)),
+            (Outcome::Hit, _) => bytes(size),
+            (_, error) => error.unwrap_or("").replace('\n', "\n          "),
+        };
+        // A failure is said even when quiet.
+        if outcome == Outcome::Failed && self.printer.quiet {
+            self.printer.error(&format!("{stage}: {detail}"), None);
+        } else {
+            self.say(&format!("  {word} {stage:<18} {detail}"));
+        }
+    }
+}
+
+impl Reporter for TerminalReporter {
+    fn event(&self, event: &Event) {
+        if self.printer.json {
+            // A reader that went away must not stop the run.
+            let _ = self.printer.document(&format!("{}\n", event.to_json_line()));
+            match &event.kind {
+                EventKind::Warning { message, .. } => self.printer.warning(message),
+                EventKind::StageFinished { stage, outcome: Outcome::Failed, error: Some(error), .. } => {
+                    self.printer.error(&format!("{stage}: {error}"), None);
+                }
+                _ => {}
+            }
+        } else {
+            self.people(&event.kind);
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("our own template")
+}
+
+fn training_line(numbers: &BTreeMap<String, f64>) -> String {
+    let mut parts = Vec::new();
+    if let Some(loss) = numbers.get("loss") {
+        parts.push(format!("loss {loss:.3}"));
+    }
+    if let Some(rate) = numbers.get("learning_rate") {
+        parts.push(format!("lr {rate:.1e}"));
+    }
+    if let Some(speed) = numbers.get("samples_per_second") {
+        parts.push(format!("{speed:.0}/s"));
+    }
+    parts.join("  ")
+}

@@ -1,0 +1,124 @@
+//! `cistage run`: says what it will cost, runs what is not cached, reports.
+
+use super::App;
+use super::exit::CliError;
+use super::plan;
+use super::printer::duration;
+use super::reporter::TerminalReporter;
+use super::select::PipelineArgs;
+use crate::cache::Cache;
+use crate::engine::{self, Interrupt, RunOptions};
+use crate::event::RunOutcome;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// Beyond this much work, `run` wants to hear `--yes`.
+const LONG: f64 = 86_400.0; // seconds
+
+/// Run what is not cached
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// Stop after this stage: run it and what it needs alone
+    #[arg(long, value_name = "STAGE")]
+    to: Option<String>,
+    /// Execute this stage even where its result is cached (repeatable)
+    #[arg(long, value_name = "STAGE")]
+    force: Vec<String>,
+    /// How many stages may run side by side [default: the processors]
+    #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    jobs: Option<u64>,
+    /// Processors that stages may use in all [default: those of the machine]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=4096))]
+    threads: Option<u64>,
+    /// After a failure, go on with stages that do not depend on it
+    #[arg(long)]
+    keep_going: bool,
+    /// Where stages run
+    #[arg(long, value_enum, default_value_t = Executor::Local)]
+    executor: Executor,
+    /// Where training and prediction compute: auto or cpu
+    #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value = "auto", value_parser = device)]
+    device: String,
+    /// Show the plan and run nothing (as `cistage plan`)
+    #[arg(long)]
+    dry_run: bool,
+    /// Start even where more than a day of work lies ahead
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Executor {
+    Local,
+}
+
+fn device(text: &str) -> Result<String, String> {
+    match text {
+        "auto" | "cpu" => Ok(text.to_owned()),
+        cuda if cuda == "cuda" || cuda.strip_prefix("cuda:").is_some_and(|n| n.parse::<u8>().is_ok()) => {
+            Err("this build computes on the CPU alone; use auto or cpu".to_owned())
+        }
+        _ => Err("expected auto or cpu".to_owned()),
+    }
+}
+
+pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    let plan = args.pipeline.load(args.to.as_deref())?;
+    if args.dry_run {
+        return plan::show(app, &plan, &args.force);
+    }
+    let cache = Cache::open(&app.cache)?;
+    announce_cost(app, &plan, &cache, args)?;
+
+    let interrupt = Interrupt::default();
+    let handler = interrupt.clone();
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
+    std::thread::spawn(move || {
+        for _ in signals.forever() {
+            handler.raise();
+        }
+    });
+
+    let options = RunOptions {
+        force: args.force.clone(),
+        jobs: args.jobs.map(|n| n as usize),
+        threads: args.threads.map(|n| n as usize),
+        keep_going: args.keep_going,
+        argv: std::env::args().collect(),
+        profiles: args.pipeline.profile.clone(),
+        sets: args.pipeline.set.clone(),
+    };
+    let reporter = TerminalReporter::new(app.printer.clone(), app.verbose);
+    let summary = engine::run(&plan, &cache, &options, &reporter, &interrupt)?;
+    reporter.finish();
+    match summary.outcome {
+        RunOutcome::Succeeded => Ok(()),
+        RunOutcome::Cancelled => {
+            app.printer.note("interrupted: finished stages are kept; the same command goes on from here");
+            Err(CliError::Interrupted)
+        }
+        RunOutcome::Failed if summary.input_error => Err(CliError::InputQuietly),
+        RunOutcome::Failed => Err(CliError::FailedQuietly),
+    }
+}
+
+/// Prints what lies ahead, where it is worth a line, and refuses to start days of work unasked.
+fn announce_cost(app: &App, plan: &crate::pipeline::Plan, cache: &Cache, args: &Args) -> Result<(), CliError> {
+    let steps = engine::plan(plan, cache, &args.force)?;
+    let seconds: f64 = plan::pending(&steps).filter_map(|step| step.estimate.seconds).sum();
+    if seconds >= 10.0 {
+        app.printer.note(&format!("ahead, on this machine: about {}", duration(seconds)));
+        for line in plan::cost_lines(&steps) {
+            app.printer.note(&format!("  {line}"));
+        }
+    }
+    if seconds > LONG && !args.yes {
+        return Err(CliError::input_with_help(
+            format!("this run would take about {} on this machine", duration(seconds)),
+            "add --yes to start it all the same, or make it smaller: `--profile sample` trains a small model on a real file, \
+             `--profile demo` needs no data (where the pipeline has them)",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! What several commands let a user name: a pipeline with its options, a run, an output.
+
+use super::App;
+use super::exit::CliError;
+use crate::artifact::Artifact;
+use crate::cache::{Cache, RunRecord, StepRecord};
+use crate::event::Outcome;
+use crate::name::RunId;
+use crate::pipeline::{self, Options, Plan};
+use std::path::{Path, PathBuf};
+
+/// A pipeline file and what overlays it.
+#[derive(Debug, clap::Args)]
+pub(super) struct PipelineArgs {
+    /// The pipeline file
+    #[arg(value_name = "PIPELINE")]
+    pub(super) pipeline: PathBuf,
+    /// Use this profile's parameters (repeatable; later ones win)
+    #[arg(long, value_name = "NAME")]
+    pub(super) profile: Vec<String>,
+    /// Set a parameter: dotted name, value as in YAML (repeatable)
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
+}
+
+impl PipelineArgs {
+    pub(super) fn load(&self, to: Option<&str>) -> Result<Plan, CliError> {
+        let options =
+            Options { profiles: self.profile.clone(), sets: self.set.clone(), to: to.map(ToOwned::to_owned) };
+        Ok(pipeline::load(&self.pipeline, &options)?)
+    }
+}
+
+impl App {
+    /// The cache, for reading alone.
+    pub(super) fn read_cache(&self) -> Result<Cache, CliError> {
+        Ok(Cache::open_read_only(&self.cache)?)
+    }
+}
+
+/// The newest run that `wanted` accepts.
+pub(super) fn newest_run(
+    cache: &Cache,
+    wanted: impl Fn(&RunRecord) -> bool,
+) -> Result<Option<RunRecord>, CliError> {
+    for id in cache.runs()?.into_iter().rev() {
+        if let Some(record) = cache.run(&id)?
+            && wanted(&record)
+        {
+            return Ok(Some(record));
+        }
+    }
+    Ok(None)
+}
+
+/// The run that a text names: a run id or the start of one, a pipeline file, or nothing for the newest.
+pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, CliError> {
+    let Some(text) = text else {
+        return newest_run(cache, |_| true)?.ok_or_else(|| no_runs(cache));
+    };
+    let ids = cache.runs()?;
+    let matching: Vec<&RunId> = ids.iter().filter(|id| id.as_str().starts_with(text)).collect();
+    match matching[..] {
+        [id] => {
+            return cache.run(id)?.ok_or_else(|| {
+                CliError::input_with_help(
+                    format!("run {id} has no readable record"),
+                    "it is under way, was killed, or is damaged: `cistage cache verify` tells",
+                )
+            });
+        }
+        [] => {}
+        _ => {
+            let list = matching.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(CliError::input_with_help(format!("{text:?} is the start of several runs: {list}"), "write more of it"));
+        }
+    }
+    if Path::new(text).extension().is_some() {
+        return newest_run(cache, |run| Path::new(&run.file) == Path::new(text))?
+            .ok_or_else(|| CliError::input(format!("no run of pipeline {text} is recorded in {}", cache.root().display())));
+    }
+    if let Some(run) = newest_run(cache, |run| run.pipeline == text)? {
+        return Ok(run);
+    }
+    Err(CliError::input_with_help(format!("there is no run {text:?}"), "`cistage runs` lists the runs"))
+}
+
+fn no_runs(cache: &Cache) -> CliError {
+    CliError::input_with_help(
+        format!("no run is recorded in {}", cache.root().display()),
+        "`cistage run PIPELINE` makes one; --cache or CISTAGE_CACHE names another cache",
+    )
+}
+
+/// The step and the artifact that `STAGE.PORT` names in the newest run that has it.
+pub(super) fn output_named(cache: &Cache, text: &str) -> Result<(RunRecord, StepRecord, Artifact), CliError> {
+    // A branch may hold dots (`finetune@rate=0.1.model`): the port follows the last one.
+    let (stage, port) = text.rsplit_once('.').ok_or_else(|| {
+        CliError::input_with_help(format!("{text:?} names no output"), "write STAGE.PORT, as in `evaluate.metrics`")
+    })?;
+    let done = |step: &StepRecord| step.stage.as_str() == stage && matches!(step.outcome, Outcome::Ran | Outcome::Hit);
+    let run = newest_run(cache, |run| run.steps.iter().any(done))?;
+    let Some(run) = run else {
+        let newest = run_named(cache, None)?;
+        let names: Vec<&str> = newest.steps.iter().map(|s| s.stage.as_str()).collect();
+        return Err(CliError::input_with_help(
+            format!("no recorded run finished a stage {stage:?}"),
+            format!("the newest run has: {}", names.join(", ")),
+        ));
+    };
+    let step = run.steps.iter().find(|step| done(step)).expect("the run was chosen for this step").clone();
+    let Some(artifact) = step.outputs.get(port).cloned() else {
+        let ports: Vec<&str> = step.outputs.keys().map(|p| p.as_str()).collect();
+        return Err(CliError::input_with_help(
+            format!("stage {stage} has no output {port:?}"),
+            format!("it has: {}", ports.join(", ")),
+        ));
+    };
+    Ok((run, step, artifact))
+}

@@ -1,0 +1,79 @@
+//! `cistage show`: one run's stages, times, metrics.
+
+use super::App;
+use super::exit::CliError;
+use super::metrics;
+use super::printer::{Style, bytes, duration, table};
+use super::runs::outcome;
+use super::select::run_named;
+use crate::event::Outcome;
+use serde_json::json;
+
+/// Show one run: its stages, times and metrics
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A run id or the start of one, a pipeline [default: the newest run]
+    #[arg(value_name = "RUN")]
+    run: Option<String>,
+}
+
+pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    let cache = app.read_cache()?;
+    let record = run_named(&cache, args.run.as_deref())?;
+    let metrics = metrics::of_run(&cache, &record)?;
+    if app.printer.json {
+        return app.printer.json(&json!({ "record": record, "metrics": metrics }));
+    }
+    let printer = &app.printer;
+    printer.line(&format!(
+        "{}  {}  {}  {}",
+        printer.paint(record.run.as_str(), Style::Bold),
+        record.pipeline,
+        outcome(record.outcome),
+        duration(record.seconds)
+    ))?;
+    printer.line(&format!("began {}  file {}", record.started, record.file))?;
+    if !record.profiles.is_empty() || !record.sets.is_empty() {
+        printer.line(&format!("profiles {}  set {}", record.profiles.join(" "), record.sets.join(" ")))?;
+    }
+    printer.line("")?;
+    let mut rows = Vec::new();
+    for step in &record.steps {
+        let style = match step.outcome {
+            Outcome::Ran | Outcome::Hit => Style::Good,
+            Outcome::Failed => Style::Bad,
+            Outcome::Skipped | Outcome::Cancelled => Style::Note,
+        };
+        let size: u64 = step.outputs.values().map(|a| a.bytes).sum();
+        rows.push(vec![
+            printer.paint(word(step.outcome), style),
+            step.stage.to_string(),
+            duration(step.seconds),
+            bytes(size),
+            if step.cost.peak_memory > 0 { bytes(step.cost.peak_memory) } else { String::new() },
+            step.error.as_ref().map_or_else(|| step.because.join("; "), |e| e.lines().next().unwrap_or("").to_owned()),
+        ]);
+    }
+    printer.document(&table(&rows, &[2, 3, 4]))?;
+    if !record.published.is_empty() {
+        printer.line("\npublished")?;
+        let rows: Vec<Vec<String>> =
+            record.published.iter().map(|(path, digest)| vec![format!("  {path}"), digest.short()]).collect();
+        printer.document(&table(&rows, &[]))?;
+    }
+    if !metrics.is_empty() {
+        printer.line("")?;
+        metrics::print(app, &metrics)?;
+    }
+    Ok(())
+}
+
+pub(super) fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ran => "ran",
+        Outcome::Hit => "hit",
+        Outcome::Failed => "failed",
+        Outcome::Skipped => "skipped",
+        Outcome::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,56 @@
+//! `cistage why`: field by field, what differs from the newest earlier execution of a stage.
+
+use super::App;
+use super::exit::CliError;
+use super::plan::because_text;
+use super::select::PipelineArgs;
+use crate::engine::{self, StepPlan, Verdict};
+use serde_json::json;
+
+/// Explain why a stage would run, or would not
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    pipeline: PipelineArgs,
+    /// The stage; without a branch, all branches of it
+    #[arg(value_name = "STAGE")]
+    stage: String,
+}
+
+pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    let plan = args.pipeline.load(None)?;
+    let cache = app.read_cache()?;
+    let steps = engine::plan(&plan, &cache, &[])?;
+    let chosen: Vec<&StepPlan> =
+        steps.iter().filter(|s| s.step.as_str() == args.stage || s.step.base() == args.stage).collect();
+    if chosen.is_empty() {
+        let names: Vec<&str> = steps.iter().map(|s| s.step.as_str()).collect();
+        return Err(CliError::input_with_help(
+            format!("the plan has no stage {:?}", args.stage),
+            format!("it has: {}", names.join(", ")),
+        ));
+    }
+    if app.printer.json {
+        let stages: Vec<_> = chosen
+            .iter()
+            .map(|s| json!({ "stage": s.step, "kind": s.kind, "verdict": s.verdict, "key": s.key, "because": s.because }))
+            .collect();
+        return app.printer.json(&json!({ "stages": stages }));
+    }
+    for step in chosen {
+        match step.verdict {
+            Verdict::Hit => {
+                app.printer.line(&format!("{}: served from the cache, nothing that it depends on has changed", step.step))?;
+            }
+            Verdict::Run => app.printer.line(&format!("{}: runs, because", step.step))?,
+            Verdict::Waits => app.printer.line(&format!(
+                "{}: waits for stages before it; if they make the bytes they made before, it is served from the cache",
+                step.step
+            ))?,
+        }
+        for because in &step.because {
+            app.printer.line(&format!("  {}", because_text(because)))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! What runs again, and what does not.
+
+use crate::workspace::{Workspace, flip_a_byte, make_writable};
+
+/// `a` keeps the lines without `#` of a file, `b` counts them, `c` says the count.
+const THREE: &str = r#"
+cistage: 1
+name: three
+params: { word: lines }
+stages:
+  a:
+    uses: command
+    in: { file: rows.txt }
+    out: { kept: kept.txt }
+    with: { run: "grep -v '^#' {in.file} > {out.kept}" }
+  b:
+    uses: command
+    in: { kept: a.kept }
+    out: { count: count.txt }
+    with: { run: "wc -l < {in.kept} > {out.count}" }
+  c:
+    uses: command
+    in: { count: b.count }
+    out: { text: text.txt }
+    with: { run: "echo {param.word} $(cat {in.count}) > {out.text}" }
+publish:
+  results/text.txt: c.text
+"#;
+
+fn three() -> Workspace {
+    let ws = Workspace::with(THREE);
+    ws.write("rows.txt", "# note\nx\ny\n");
+    assert_eq!(ws.run(&[]), ["a ran", "b ran", "c ran"]);
+    assert_eq!(ws.read("results/text.txt"), "lines 2\n");
+    ws
+}
+
+#[test]
+fn a_second_run_executes_nothing() {
+    assert_eq!(three().run(&[]), ["a hit", "b hit", "c hit"]);
+}
+
+#[test]
+fn same_bytes_from_a_changed_step_stop_the_wave() {
+    let ws = three();
+    ws.write("rows.txt", "# another note\nx\ny\n");
+    assert_eq!(ws.run(&[]), ["a ran", "b hit", "c hit"]);
+    ws.write("rows.txt", "x\nz\n");
+    assert_eq!(ws.run(&[]), ["a ran", "b ran", "c hit"]);
+}
+
+#[test]
+fn comments_formatting_renames_and_times_change_nothing() {
+    let ws = three();
+    let reformatted = THREE
+        .replace("  a:\n", "  # a comment\n  first:\n")
+        .replace("a.kept", "first.kept")
+        .replace("params: { word: lines }", "params:\n  word:   \"lines\"")
+        .replace("out: { count: count.txt }", "out:\n      count: 'count.txt'");
+    ws.write("p.yaml", reformatted);
+    let text = ws.read("rows.txt");
+    ws.write("rows.txt", text);
+    assert_eq!(ws.run(&[]), ["b hit", "c hit", "first hit"]);
+    fs_err::rename(ws.path("rows.txt"), ws.path("other.txt")).expect("rename");
+    let moved = ws.read("p.yaml").replace("rows.txt", "other.txt");
+    ws.write("p.yaml", moved);
+    assert_eq!(ws.run(&[]), ["b hit", "c hit", "first hit"]);
+}
+
+#[test]
+fn a_changed_parameter_reruns_what_reads_it_and_going_back_is_a_hit() {
+    let ws = three();
+    assert_eq!(ws.run(&["--set", "word=rows"]), ["a hit", "b hit", "c ran"]);
+    assert_eq!(ws.read("results/text.txt"), "rows 2\n");
+    assert_eq!(ws.run(&[]), ["a hit", "b hit", "c hit"]);
+    assert_eq!(ws.read("results/text.txt"), "lines 2\n");
+    let why = ws.cistage(&["why", "p.yaml", "c", "--set", "word=new", "--format", "json"]);
+    let why: serde_json::Value = serde_json::from_str(&why.stdout).expect("JSON");
+    let because = &why["stages"][0]["because"][0];
+    assert_eq!((because["what"].as_str(), because["new"].as_str()), (Some("param"), Some("new")), "{why:#}");
+}
+
+#[test]
+fn a_missing_or_damaged_object_turns_a_hit_into_a_miss_and_is_rebuilt() {
+    let ws = three();
+    let (_, events) = ws.events(&[]);
+    let object = ws.object(&Workspace::digests(&events)["b.count"]);
+    make_writable(&object);
+    fs_err::remove_file(&object).expect("remove");
+    assert_eq!(ws.run(&[]), ["a hit", "b ran", "c hit"]);
+    flip_a_byte(&object);
+    assert_eq!(ws.cistage(&["cache", "verify"]).code, 3);
+    assert_eq!(ws.run(&[]), ["a hit", "b ran", "c hit"]);
+    assert_eq!(ws.cistage(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn force_executes_one_stage_again() {
+    let ws = three();
+    assert_eq!(ws.run(&["--force", "b"]), ["a hit", "b ran", "c hit"]);
+    assert_eq!(ws.run(&["--to", "b"]), ["a hit", "b hit"]);
+}
+
+#[test]
+fn the_index_is_never_needed() {
+    let ws = three();
+    fs_err::remove_dir_all(ws.path("cache/index")).ok();
+    assert_eq!(ws.run(&[]), ["a hit", "b hit", "c hit"]);
+    fs_err::remove_dir_all(ws.path("cache/index")).ok();
+    ws.write("cache/index", "garbage");
+    assert_eq!(ws.run(&[]), ["a hit", "b hit", "c hit"]);
+    assert_eq!(ws.cistage(&["audit", "c.text"]).code, 0);
+}
+
+#[test]
+fn a_declared_variable_is_part_of_the_key_and_others_are_not_seen() {
+    let ws = Workspace::with(
+        r#"
+cistage: 1
+name: env
+stages:
+  a:
+    uses: command
+    out: { text: t.txt }
+    with: { run: 'echo "${SEEN:-none} ${UNSEEN:-none}" > {out.text}', env: [SEEN] }
+publish: { t.txt: a.text }
+"#,
+    );
+    let run = |value: &str| {
+        let mut command = ws.command(&["run", "p.yaml", "-q"]);
+        command.env("SEEN", value).env("UNSEEN", "x");
+        assert_eq!(crate::workspace::outcome(command).code, 0);
+        ws.read("t.txt")
+    };
+    assert_eq!(run("one"), "one none\n");
+    assert_eq!(run("two"), "two none\n");
+}
+
+#[test]
+fn a_matrix_fans_out_and_its_branches_keep_their_results() {
+    let text = r#"
+cistage: 1
+name: fan
+stages:
+  rows:
+    uses: synthesize
+    with: { rows: 400 }
+  balance:
+    uses: sample-bins
+    in: { rows: rows.rows }
+    matrix: { per_bin: [3, 5] }
+  all:
+    uses: compare
+    in: { k: balance.metrics }
+"#;
+    let ws = Workspace::with(text);
+    let first = ws.run(&[]);
+    assert_eq!(first, ["all ran", "balance@per_bin=3 ran", "balance@per_bin=5 ran", "rows ran"]);
+    ws.write("p.yaml", text.replace("[3, 5]", "[5, 7, 3]"));
+    let second = ws.run(&[]);
+    assert_eq!(
+        second,
+        ["all ran", "balance@per_bin=3 hit", "balance@per_bin=5 hit", "balance@per_bin=7 ran", "rows hit"]
+    );
+}
