@@ -1,16 +1,50 @@
 //! What has happened: objects by digest, records of actions and of runs, claims on work under way.
 //!
 //! Plain files are the truth; the index is derived from them and may be lost at any time.
+//!
+//! ```text
+//! format                              the number of this layout
+//! objects/<2 hex>/<62 hex>            bytes under their BLAKE3, read-only; a folder is a listing and its files
+//! actions/<2 hex>/<62 hex>.json       what an action made, with a checksum of its own
+//! runs/<run>/run.json, events.jsonl   what became of a run; runs/head.json names the newest
+//! scratch/<action key>/               unfinished work
+//! locks/  tmp/  quarantine/  index/   kernel locks; files being written; what was damaged; sled
+//! ```
 
 use crate::action::{ActionKey, ActionRecord};
-use crate::artifact::Artifact;
+use crate::artifact::{Artifact, Format, Layout};
 use crate::digest::Digest;
 use crate::name::RunId;
+use std::io;
 use std::path::{Path, PathBuf};
 
+mod claim;
+mod durable;
+mod index;
+mod ledger;
+mod lock;
+mod materialize;
+mod records;
 pub mod run_record;
+mod runs;
+mod seal;
+mod session;
+mod source;
+mod stamp;
+mod store;
+pub mod tree;
 
+use ledger::Ledger;
+use records::{Found, Records};
+use runs::Runs;
+use session::Session;
+use store::{State, Store};
+
+pub use claim::Claim;
 pub use run_record::{RunRecord, StepRecord};
+
+/// The layout that this program reads and writes.
+const FORMAT: u32 = 1;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
@@ -25,6 +59,12 @@ pub enum CacheError {
 #[derive(Debug)]
 pub struct Cache {
     root: PathBuf,
+    store: Store,
+    records: Records,
+    runs: Runs,
+    ledger: Ledger,
+    /// `None` where the cache is open for reading alone.
+    session: Option<Session>,
 }
 
 /// What looking up a key found.
@@ -43,126 +83,271 @@ pub enum Claimed {
     Claim(Claim),
 }
 
-/// The right to execute one action; released when dropped (a kernel lock, so it dies with the process).
-#[derive(Debug)]
-pub struct Claim {
-    key: ActionKey,
-}
-
 impl Cache {
     /// Opens a cache for writing; makes its folders where they are missing.
-    pub fn open(_root: &Path) -> Result<Self, CacheError> {
-        todo!()
+    pub fn open(root: &Path) -> Result<Self, CacheError> {
+        let root = std::path::absolute(root)?;
+        let unwritable = |e: io::Error| {
+            let hint = "choose another with --cache DIR or CISTAGE_CACHE";
+            CacheError::Unusable(format!("can't write to the cache {}: {e}; {hint}", root.display()))
+        };
+        check_format(&root)?;
+        for folder in ["objects", "actions", "runs", "scratch", "locks", "tmp"] {
+            fs_err::create_dir_all(root.join(folder)).map_err(unwritable)?;
+        }
+        let session = Session::start(&root.join("tmp")).map_err(unwritable)?;
+        if !root.join("format").exists() {
+            durable::replace(&session.path(), &root.join("format"), format!("{FORMAT}\n").as_bytes())
+                .map_err(unwritable)?;
+        }
+        session::sweep(&root.join("tmp"));
+        // For tests, and for whoever distrusts the index.
+        let index = std::env::var_os("CISTAGE_NO_INDEX").is_none_or(|v| v.is_empty()).then(|| root.join("index"));
+        Ok(Self::assemble(root, index, Some(session)))
     }
 
     /// Opens a cache for reading alone: makes nothing, takes no lock, works on a read-only mount.
     /// A folder that does not exist reads as an empty cache.
-    pub fn open_read_only(_root: &Path) -> Result<Self, CacheError> {
-        todo!()
+    pub fn open_read_only(root: &Path) -> Result<Self, CacheError> {
+        let root = std::path::absolute(root)?;
+        check_format(&root)?;
+        Ok(Self::assemble(root, None, None))
+    }
+
+    fn assemble(root: PathBuf, index: Option<PathBuf>, session: Option<Session>) -> Self {
+        Self {
+            store: Store::new(&root),
+            records: Records::new(&root),
+            runs: Runs::new(&root),
+            ledger: Ledger::new(index, root.join("quarantine")),
+            session,
+            root,
+        }
     }
 
     pub fn root(&self) -> &Path {
         &self.root
     }
 
+    fn session(&self) -> Result<&Session, CacheError> {
+        self.session.as_ref().ok_or_else(|| {
+            CacheError::Unusable(format!("the cache {} is open for reading alone", self.root.display()))
+        })
+    }
+
     /// Looks a key up; a hit is complete, or it is a miss. Damaged objects are quarantined when the cache is open for
     /// writing.
-    pub fn lookup(&self, _key: ActionKey) -> Result<Lookup, CacheError> {
-        todo!()
+    pub fn lookup(&self, key: ActionKey) -> Result<Lookup, CacheError> {
+        let record = match self.records.read(key)? {
+            Found::Record(record) => record,
+            Found::Missing => return Ok(Lookup::Miss { damage: Vec::new() }),
+            Found::Damaged(what) => {
+                if self.session.is_some() {
+                    self.records.set_aside(key);
+                }
+                return Ok(Lookup::Miss { damage: vec![format!("the record of {} {what}", key.0.short())] });
+            }
+        };
+        let mut damage = Vec::new();
+        for (port, output) in &record.outputs {
+            self.check(output, &format!("output {port}"), &mut damage)?;
+        }
+        if let Some(log) = &record.log {
+            self.check(log, "the log", &mut damage)?;
+        }
+        self.check_object(key.0, "the manifest", &mut damage)?;
+        Ok(if damage.is_empty() { Lookup::Hit(record) } else { Lookup::Miss { damage } })
+    }
+
+    /// Checks all objects of an artifact, and says which are not there.
+    fn check(&self, artifact: &Artifact, what: &str, damage: &mut Vec<String>) -> Result<(), CacheError> {
+        let sound = self.check_object(artifact.digest, what, damage)?;
+        if artifact.layout == Layout::Tree && sound {
+            match self.tree(artifact.digest) {
+                Ok(entries) => {
+                    for entry in entries {
+                        self.check_object(entry.digest, &format!("{} of {what}", entry.path), damage)?;
+                    }
+                }
+                Err(CacheError::Unusable(why)) => damage.push(format!("{what}: {why}")),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_object(&self, digest: Digest, what: &str, damage: &mut Vec<String>) -> Result<bool, CacheError> {
+        let state = self.object_state(digest)?;
+        match state {
+            State::Sound => {}
+            State::Missing => damage.push(format!("{what} is missing (object {})", digest.short())),
+            State::Damaged => damage.push(format!("{what} is damaged (object {})", digest.short())),
+        }
+        Ok(state == State::Sound)
+    }
+
+    fn object_state(&self, digest: Digest) -> Result<State, CacheError> {
+        let state = self.store.state(digest, &self.ledger)?;
+        if state == State::Damaged && self.session.is_some() {
+            self.store.quarantine(digest)?;
+        }
+        Ok(state)
     }
 
     /// Waits for the right to execute `key` (`waiting` is told who holds it, once), then looks again.
     /// `force` gives a claim even where there is a hit.
-    pub fn claim(&self, _key: ActionKey, _force: bool, _waiting: &mut dyn FnMut(&str)) -> Result<Claimed, CacheError> {
-        todo!()
+    pub fn claim(&self, key: ActionKey, force: bool, waiting: &mut dyn FnMut(&str)) -> Result<Claimed, CacheError> {
+        self.session()?;
+        let claim = Claim::take(&self.root.join("locks"), key, waiting)?;
+        if !force && let Lookup::Hit(record) = self.lookup(key)? {
+            return Ok(Claimed::Hit(record));
+        }
+        Ok(Claimed::Claim(claim))
     }
 
     /// The record of a key, without looking at its objects.
-    pub fn record(&self, _key: ActionKey) -> Result<Option<ActionRecord>, CacheError> {
-        todo!()
+    pub fn record(&self, key: ActionKey) -> Result<Option<ActionRecord>, CacheError> {
+        Ok(match self.records.read(key)? {
+            Found::Record(record) => Some(*record),
+            Found::Missing | Found::Damaged(_) => None,
+        })
     }
 
     /// The path of an object's bytes (it may not exist).
-    pub fn object_path(&self, _digest: Digest) -> PathBuf {
-        todo!()
+    pub fn object_path(&self, digest: Digest) -> PathBuf {
+        self.store.path(digest)
     }
 
     /// Whether an object is there with the right bytes (stat memo first, full hash on any doubt).
-    pub fn verify_object(&self, _digest: Digest) -> Result<bool, CacheError> {
-        todo!()
+    pub fn verify_object(&self, digest: Digest) -> Result<bool, CacheError> {
+        Ok(self.object_state(digest)? == State::Sound)
     }
 
-    /// Stores bytes held in memory.
-    pub fn put_bytes(&self, _bytes: &[u8]) -> Result<Digest, CacheError> {
-        todo!()
+    /// Stores bytes held in memory; durable when the next record is.
+    pub fn put_bytes(&self, bytes: &[u8]) -> Result<Digest, CacheError> {
+        Ok(self.store.put(bytes, self.session()?, &self.ledger)?)
     }
 
-    /// Moves (rename, else copy) a file or a folder of a private work folder into the store. Refuses symlinks,
-    /// sockets, and names with control characters.
-    pub fn absorb(&self, _path: &Path, _format: crate::artifact::Format) -> Result<Artifact, CacheError> {
-        todo!()
-    }
-
-    /// Makes an artifact appear at `to` as a private, writable copy (reflink, else copy). Fails if bytes don't match.
-    pub fn copy_out(&self, _artifact: &Artifact, _to: &Path) -> Result<(), CacheError> {
-        todo!()
-    }
-
-    /// A path where a built-in stage can read an artifact in place: the object itself, or, for a folder, links to
-    /// objects made below `work`.
-    pub fn read_path(&self, _artifact: &Artifact, _work: &Path) -> Result<PathBuf, CacheError> {
-        todo!()
+    /// Moves (rename, else copy) a file or a folder of a private work folder into the store; durable when the next
+    /// record is. Refuses symlinks, sockets, and names with control characters.
+    pub fn absorb(&self, path: &Path, format: Format) -> Result<Artifact, CacheError> {
+        Ok(self.store.absorb(path, format, self.session()?, &self.ledger)?)
     }
 
     /// The digest of a user's file or folder, through the stat memo; with its size, and whether it is a folder.
-    pub fn digest_source(&self, _path: &Path, _format: crate::artifact::Format) -> Result<Artifact, CacheError> {
-        todo!()
+    pub fn digest_source(&self, path: &Path, format: Format) -> Result<Artifact, CacheError> {
+        Ok(source::digest(path, format, &self.ledger)?)
     }
 
     /// The folder of unfinished work on a key; survives failed attempts.
-    pub fn scratch(&self, _key: ActionKey) -> PathBuf {
-        todo!()
+    pub fn scratch(&self, key: ActionKey) -> PathBuf {
+        self.root.join("scratch").join(key.0.hex())
     }
 
-    /// All run ids, oldest first.
+    /// All run ids, oldest first; those that never ended too.
     pub fn runs(&self) -> Result<Vec<RunId>, CacheError> {
-        todo!()
+        Ok(self.runs.ids()?)
     }
 
     /// Reads a run's record; `None` where there is none or it is damaged (`problems` of verify names it).
-    pub fn run(&self, _run: &RunId) -> Result<Option<RunRecord>, CacheError> {
-        todo!()
+    pub fn run(&self, run: &RunId) -> Result<Option<RunRecord>, CacheError> {
+        Ok(self.runs.read(run)?.and_then(Result::ok))
     }
 
     /// The folder of a run: `run.json`, `events.jsonl`.
-    pub fn run_dir(&self, _run: &RunId) -> PathBuf {
-        todo!()
+    pub fn run_dir(&self, run: &RunId) -> PathBuf {
+        self.runs.dir(run)
     }
 
     /// Writes a finished run's record, chained to the one before it.
-    pub fn commit_run(&self, _record: RunRecord) -> Result<(), CacheError> {
-        todo!()
+    pub fn commit_run(&self, record: RunRecord) -> Result<(), CacheError> {
+        let session = self.session()?;
+        self.store.sync()?;
+        self.runs.commit(record, || session.path())?;
+        self.ledger.flush();
+        Ok(())
     }
 
     /// All action records, in no particular order; unreadable ones are left out.
     pub fn records(&self) -> Result<Vec<ActionRecord>, CacheError> {
-        todo!()
+        let mut records = Vec::new();
+        for key in self.records.keys()? {
+            records.extend(self.record(key)?);
+        }
+        Ok(records)
     }
 
     /// The keys of the actions that made these bytes, newest first.
-    pub fn makers(&self, _digest: Digest) -> Result<Vec<ActionKey>, CacheError> {
-        todo!()
+    pub fn makers(&self, digest: Digest) -> Result<Vec<ActionKey>, CacheError> {
+        let generation = self.records.generation()?;
+        let mut made = Vec::new();
+        if let Some(keys) = self.ledger.makers(digest, generation) {
+            for key in keys {
+                made.extend(self.record(key)?);
+            }
+        } else {
+            let records = self.records()?;
+            let all: Vec<(Digest, ActionKey)> =
+                records.iter().flat_map(|r| r.outputs.values().map(|o| (o.digest, r.key))).collect();
+            self.ledger.rebuild(&all, generation);
+            made = records;
+        }
+        // The record has the last word, whatever the index says.
+        made.retain(|r| r.outputs.values().any(|o| o.digest == digest));
+        made.sort_by(|a, b| (&b.started, b.key).cmp(&(&a.started, a.key)));
+        Ok(made.into_iter().map(|r| r.key).collect())
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        if self.session.is_some() {
+            self.ledger.flush();
+        }
     }
 }
 
 impl Claim {
     /// Bytes are already stored: stores the manifest, publishes the record (temp, sync, rename, sync the folder), then
     /// the index; removes the scratch folder.
-    pub fn commit(self, _cache: &Cache, _record: ActionRecord) -> Result<(), CacheError> {
-        todo!()
+    pub fn commit(self, cache: &Cache, mut record: ActionRecord) -> Result<(), CacheError> {
+        let session = cache.session()?;
+        if record.key != self.key() || record.manifest.key() != record.key {
+            let (held, got) = (self.key().0.short(), record.key.0.short());
+            return Err(CacheError::Unusable(format!("a claim on {held} can't commit the record of {got}")));
+        }
+        cache.put_bytes(&record.manifest.canonical())?;
+        record.parent = match cache.records.bytes(record.key)? {
+            Some(old) => Some(cache.put_bytes(&old)?),
+            None => None,
+        };
+        // Bytes before record: a crash here leaves garbage, not a lie.
+        cache.store.sync()?;
+        let committed = cache.records.publish(&session.path(), &record)?;
+        cache.ledger.made(&record, committed);
+        match fs_err::remove_dir_all(cache.scratch(record.key)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
+            _ => Ok(()),
+        }
     }
+}
 
-    pub fn key(&self) -> ActionKey {
-        self.key
+fn check_format(root: &Path) -> Result<(), CacheError> {
+    let text = match fs_err::read_to_string(root.join("format")) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    let root = root.display();
+    match text.trim().parse::<u32>() {
+        Ok(FORMAT) => Ok(()),
+        Ok(other) => Err(CacheError::Unusable(format!(
+            "the cache {root} has format {other}, and this cistage reads format {FORMAT}: use the cistage that made it, \
+             or another folder with --cache DIR"
+        ))),
+        Err(_) => Err(CacheError::Unusable(format!(
+            "{root}/format holds no number: restore it (this cistage writes {FORMAT}), or use another folder with \
+             --cache DIR"
+        ))),
     }
 }

@@ -1,1 +1,88 @@
-//! Stub.
+//! Making it happen: walks a plan, serves what the cache has, executes the rest in worker processes.
+//!
+//! A coordinator on the calling thread asks the scheduler (pure) for steps whose inputs are known, looks their keys
+//! up, and gives each miss to a thread of its own, which claims the key and watches the worker process. The same
+//! binary is the worker: `cistage worker JOB`.
+
+use crate::cache::CacheError;
+use crate::event::{Event, RunOutcome};
+use crate::name::RunId;
+
+mod because;
+mod capacity;
+mod clock;
+mod coordinator;
+mod environment;
+mod estimate;
+mod execute;
+mod force;
+mod formats;
+mod interrupt;
+mod job;
+mod log;
+mod manifest;
+mod outputs;
+mod planner;
+mod process;
+mod publish;
+mod recorder;
+mod scheduler;
+mod sources;
+mod worker;
+
+pub use because::in_words;
+pub use coordinator::run;
+pub use environment::environment;
+pub use interrupt::Interrupt;
+pub use planner::{StepPlan, Verdict, plan};
+pub use worker::worker;
+
+/// How a plan is run.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Stages that execute even where the cache has their result; a name without its matrix branch means all branches.
+    pub force: Vec<String>,
+    /// Stages side by side; as many as there are processors where not said.
+    pub jobs: Option<usize>,
+    /// Processors to use; all where not said.
+    pub threads: Option<usize>,
+    /// After a failure, go on with all that does not depend on it.
+    pub keep_going: bool,
+    /// The command line, for the record.
+    pub argv: Vec<String>,
+    /// `--profile`, for the record.
+    pub profiles: Vec<String>,
+    /// `--set`, for the record.
+    pub sets: Vec<String>,
+}
+
+/// What became of a run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RunSummary {
+    pub run: RunId,
+    pub outcome: RunOutcome,
+    /// Every failure was the user's data: exit code 2.
+    pub input_error: bool,
+    pub ran: u64,
+    pub hit: u64,
+    pub failed: u64,
+    pub skipped: u64,
+    pub seconds: f64,
+}
+
+/// Whoever wants to see what happens.
+pub trait Reporter: Send + Sync {
+    fn event(&self, event: &Event);
+}
+
+/// Why nothing could be run, or not be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The user's files or options are at fault: exit code 2.
+    #[error("{0}")]
+    Input(String),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error("{0}")]
+    Other(String),
+}

@@ -58,9 +58,16 @@ pub struct Step {
 /// Where an input comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Source {
-    Step { step: StageName, port: PortName },
+    Step {
+        step: StageName,
+        port: PortName,
+    },
     /// A file or folder of the user's, as written, relative to the working directory.
-    Path { path: PathBuf, format: Format, position: Position },
+    Path {
+        path: PathBuf,
+        format: Format,
+        position: Position,
+    },
 }
 
 /// Everything wrong with a pipeline file, ready to print.

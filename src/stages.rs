@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 mod command;
 mod compare;
+mod data_error;
 mod evaluate;
 mod import_sequences;
 mod predict;

@@ -1,0 +1,41 @@
+# `make run` and `make test` are all that a fresh machine with a Rust toolchain needs.
+
+CARGO   ?= cargo
+BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
+# Where the real data lie, for check-real.
+DATA    ?= ../shared/data
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test lint check-real bench schema clean-cache
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## the program, in target/release/cistage
+	$(CARGO) build --release --locked
+
+run: build ## the flagship pipeline on made-up rows: no data needed, about three minutes on two cores
+	$(BIN) run pipelines/dream2022.yaml --profile demo
+
+test: ## all tests; those on real data say so where the data are absent
+	$(CARGO) test --release --locked
+
+lint: ## formatting, clippy, licences and sources of the dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --all-targets -- -D warnings
+	$(CARGO) deny check bans licenses sources
+
+check-real: build ## the flagship pipeline on genuine rows in $(DATA)
+	@test -e "$(DATA)/dream_train_rows.tsv.gz" || { echo "no $(DATA)/dream_train_rows.tsv.gz: say where with DATA=DIR" >&2; exit 2; }
+	$(BIN) run pipelines/dream2022.yaml --profile sample --set data=$(DATA)/dream_train_rows.tsv.gz
+	$(BIN) run pipelines/dream2022.yaml --profile sample --set data=$(DATA)/native_gpra_rows.tsv.gz
+
+bench: ## the hot paths
+	$(CARGO) bench --locked
+
+schema: build ## pipelines/schema.json, which editors read
+	$(BIN) schema > pipelines/schema.json.new
+	mv pipelines/schema.json.new pipelines/schema.json
+
+clean-cache: ## throws the default cache away
+	find cache -mindepth 1 -maxdepth 1 ! -name README.md ! -name .gitignore -exec rm -rf {} +

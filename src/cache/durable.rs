@@ -1,0 +1,47 @@
+//! Files that are wholly there or not there at all, also after a power cut.
+
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+/// Makes the names in a folder durable.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    fs_err::File::open(dir)?.sync_all()
+}
+
+/// Makes a folder, its own name durable too where it is new.
+pub fn make_dir(dir: &Path) -> io::Result<()> {
+    match fs_err::create_dir(dir) {
+        Ok(()) => dir.parent().map_or(Ok(()), sync_dir),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes a new file and makes its bytes durable; leaves nothing behind where that fails.
+pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let write = || {
+        let mut file = fs_err::File::create_new(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().inspect_err(|_| {
+        let _ = fs_err::remove_file(path);
+    })
+}
+
+/// Puts bytes at a name in one step: before it the old file, after it the new one.
+pub fn replace(temp: &Path, to: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_new(temp, bytes)?;
+    let dir = to.parent().expect("a file of the cache has a folder");
+    make_dir(dir)?;
+    fs_err::rename(temp, to).inspect_err(|_| {
+        let _ = fs_err::remove_file(temp);
+    })?;
+    sync_dir(dir)
+}
+
+/// Lets nobody write: a reminder for people, and root ignores it.
+pub fn make_read_only(path: &Path) -> io::Result<()> {
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o444))
+}

@@ -1,0 +1,126 @@
+//! Action records: what each key produced, one sealed JSON file each.
+
+use super::ledger::{Generation, set_aside};
+use super::stamp::Stamp;
+use super::{durable, seal};
+use crate::action::{ActionKey, ActionRecord};
+use crate::digest::Digest;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The folder `actions/`.
+#[derive(Debug)]
+pub struct Records {
+    dir: PathBuf,
+    quarantine: PathBuf,
+}
+
+/// What is at a record's path.
+#[derive(Debug)]
+pub enum Found {
+    Record(Box<ActionRecord>),
+    Missing,
+    /// And what is wrong with it.
+    Damaged(String),
+}
+
+impl Records {
+    pub fn new(root: &Path) -> Self {
+        Self { dir: root.join("actions"), quarantine: root.join("quarantine") }
+    }
+
+    pub fn path(&self, key: ActionKey) -> PathBuf {
+        let hex = key.0.hex();
+        self.dir.join(&hex[..2]).join(format!("{}.json", &hex[2..]))
+    }
+
+    /// The bytes of a record's file.
+    pub fn bytes(&self, key: ActionKey) -> io::Result<Option<Vec<u8>>> {
+        match fs_err::read(self.path(key)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    pub fn read(&self, key: ActionKey) -> io::Result<Found> {
+        Ok(match self.bytes(key)?.map(|bytes| check(&bytes, key)) {
+            None => Found::Missing,
+            Some(Ok(record)) => Found::Record(Box::new(record)),
+            Some(Err(what)) => Found::Damaged(what),
+        })
+    }
+
+    /// Writes a record in one step; gives the change of the generation.
+    pub fn publish(&self, temp: &Path, record: &ActionRecord) -> io::Result<Generation> {
+        let path = self.path(record.key);
+        let mut change = Generation::default();
+        if let Ok(old) = fs_err::symlink_metadata(&path) {
+            change.subtract(record.key, Stamp::of(&old));
+        }
+        durable::replace(temp, &path, &seal::seal(record))?;
+        change.add(record.key, Stamp::of(&fs_err::symlink_metadata(&path)?));
+        Ok(change)
+    }
+
+    pub fn set_aside(&self, key: ActionKey) {
+        set_aside(&self.path(key), &self.quarantine);
+    }
+
+    /// The keys that there is a file for, sorted.
+    pub fn keys(&self) -> io::Result<Vec<ActionKey>> {
+        let mut keys: Vec<ActionKey> = sharded(&self.dir)?.into_iter().filter_map(|(name, _)| key_of(&name)).collect();
+        keys.sort();
+        Ok(keys)
+    }
+
+    /// Tells whether an index belongs to these records; costs a look at each file, not its reading.
+    pub fn generation(&self) -> io::Result<Generation> {
+        let mut generation = Generation::default();
+        for (name, path) in sharded(&self.dir)? {
+            if let (Some(key), Ok(metadata)) = (key_of(&name), fs_err::symlink_metadata(&path)) {
+                generation.add(key, Stamp::of(&metadata));
+            }
+        }
+        Ok(generation)
+    }
+}
+
+fn key_of(name: &str) -> Option<ActionKey> {
+    Digest::from_hex(name.strip_suffix(".json")?).ok().map(ActionKey)
+}
+
+/// Reads a record, and checks that it is that of `key`.
+pub fn check(bytes: &[u8], key: ActionKey) -> Result<ActionRecord, String> {
+    let record: ActionRecord = seal::open(bytes)?;
+    if record.key != key || record.manifest.key() != key {
+        return Err("is the record of another action".to_owned());
+    }
+    Ok(record)
+}
+
+/// The files of a folder of shards, as `(shard name + file name, path)`; none where there is no folder.
+pub fn sharded(dir: &Path) -> io::Result<Vec<(String, PathBuf)>> {
+    let mut found = Vec::new();
+    for shard in list(dir)? {
+        if !shard.file_type()?.is_dir() {
+            continue;
+        }
+        let prefix = shard.file_name();
+        for file in list(&shard.path())? {
+            let name = format!("{}{}", prefix.to_string_lossy(), file.file_name().to_string_lossy());
+            found.push((name, file.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// The entries of a folder; none where there is no folder.
+pub fn list(dir: &Path) -> io::Result<Vec<fs_err::DirEntry>> {
+    match fs_err::read_dir(dir) {
+        Ok(entries) => entries.collect(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,112 @@
+//! The folder of runs: one sealed record each, chained, so that one that is removed or altered shows.
+
+use super::records::list;
+use super::stamp::Stamp;
+use super::{CacheError, RunRecord, durable, lock, seal};
+use crate::digest::Digest;
+use crate::name::RunId;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The folder `runs/`.
+#[derive(Debug)]
+pub struct Runs {
+    dir: PathBuf,
+    lock: PathBuf,
+}
+
+/// The end of the chain: the run recorded last, and the digest of its `run.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    pub run: RunId,
+    pub digest: Digest,
+}
+
+impl Runs {
+    pub fn new(root: &Path) -> Self {
+        Self { dir: root.join("runs"), lock: root.join("locks").join("runs.lock") }
+    }
+
+    pub fn dir(&self, run: &RunId) -> PathBuf {
+        self.dir.join(run.as_str())
+    }
+
+    pub fn file(&self, run: &RunId) -> PathBuf {
+        self.dir(run).join("run.json")
+    }
+
+    /// All run ids, oldest first; those of one second in the order in which they ended.
+    pub fn ids(&self) -> io::Result<Vec<RunId>> {
+        let names = list(&self.dir)?;
+        let mut ids: Vec<RunId> = names.iter().filter_map(|e| RunId::parse(e.file_name().to_str()?).ok()).collect();
+        ids.sort();
+        let second = |id: &RunId| id.as_str()[..15].to_owned();
+        for together in ids.chunk_by_mut(|a, b| second(a) == second(b)) {
+            if together.len() > 1 {
+                let ended = |id: &RunId| fs_err::metadata(self.file(id)).map_or(i64::MAX, |m| Stamp::of(&m).modified);
+                together.sort_by_cached_key(|id| (ended(id), id.clone()));
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The bytes of a run's record; `None` where the run has none, as when it was killed.
+    pub fn bytes(&self, run: &RunId) -> io::Result<Option<Vec<u8>>> {
+        match fs_err::read(self.file(run)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Reads a run's record; an error says what is wrong with it.
+    pub fn read(&self, run: &RunId) -> io::Result<Option<Result<RunRecord, String>>> {
+        Ok(self.bytes(run)?.map(|bytes| check(&bytes, run)))
+    }
+
+    /// Writes a run's record, chained to the one recorded before it.
+    pub fn commit(&self, mut record: RunRecord, temp: impl Fn() -> PathBuf) -> Result<(), CacheError> {
+        // One at a time, so that the chain has no forks.
+        let _lock = lock::take(&self.lock)?;
+        record.previous = match self.head()? {
+            Some(Ok(head)) => Some(head.digest),
+            // A lost end of the chain is found by `cache verify`; the chain goes on from the newest record there is.
+            Some(Err(_)) | None => self.newest(&record.run)?,
+        };
+        let bytes = seal::seal(&record);
+        durable::make_dir(&self.dir(&record.run))?;
+        durable::replace(&temp(), &self.file(&record.run), &bytes)?;
+        let head = Head { run: record.run, digest: Digest::of(&bytes) };
+        Ok(durable::replace(&temp(), &self.head_file(), &seal::seal(&head))?)
+    }
+
+    fn newest(&self, but: &RunId) -> io::Result<Option<Digest>> {
+        for id in self.ids()?.iter().rev().filter(|id| *id != but) {
+            if let Some(bytes) = self.bytes(id)? {
+                return Ok(Some(Digest::of(&bytes)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The end of the chain as it was last written; an error says what is wrong with its file.
+    pub fn head(&self) -> io::Result<Option<Result<Head, String>>> {
+        match fs_err::read(self.head_file()) {
+            Ok(bytes) => Ok(Some(seal::open(&bytes))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn head_file(&self) -> PathBuf {
+        self.dir.join("head.json")
+    }
+}
+
+/// Reads a run record, and checks that it is that of `run`.
+pub fn check(bytes: &[u8], run: &RunId) -> Result<RunRecord, String> {
+    let record: RunRecord = seal::open(bytes)?;
+    if record.run == *run { Ok(record) } else { Err("is the record of another run".to_owned()) }
+}

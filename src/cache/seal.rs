@@ -1,0 +1,47 @@
+//! JSON records with a checksum of their own, so that a changed one shows.
+
+use crate::digest::Digest;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+const FIELD: &str = "checksum";
+
+/// Gives the text of a record: pretty JSON with `checksum`, the BLAKE3 of the canonical JSON (RFC 8785) without it.
+pub fn seal<T: Serialize>(record: &T) -> Vec<u8> {
+    let mut value = serde_json::to_value(record).expect("records are plain data");
+    let checksum = checksum(&value);
+    value.as_object_mut().expect("a record is a JSON object").insert(FIELD.to_owned(), checksum.to_string().into());
+    let mut text = serde_json::to_vec_pretty(&value).expect("records are plain data");
+    text.push(b'\n');
+    text
+}
+
+/// Reads a record back, or says what is wrong with it.
+pub fn open<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
+    let mut value: Value = serde_json::from_slice(text).map_err(|e| format!("is not JSON ({e})"))?;
+    let stated = value.as_object_mut().and_then(|map| map.remove(FIELD)).ok_or("has no checksum")?;
+    if stated.as_str() != Some(&checksum(&value).to_string()) {
+        return Err("was changed: its checksum does not match".to_owned());
+    }
+    serde_json::from_value(value).map_err(|e| format!("can't be read by this version of cistage ({e})"))
+}
+
+fn checksum(value: &Value) -> Digest {
+    Digest::of(&serde_json_canonicalizer::to_vec(value).expect("a JSON value has a canonical form"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_changed_field_breaks_the_seal_and_new_white_space_does_not() {
+        let record = BTreeMap::from([("rows".to_owned(), 7369.5_f64)]);
+        let text = String::from_utf8(seal(&record)).expect("JSON is UTF-8");
+        assert_eq!(open::<BTreeMap<String, f64>>(text.replace('\n', " ").as_bytes()), Ok(record));
+        let changed = open::<BTreeMap<String, f64>>(text.replace("7369", "7368").as_bytes());
+        assert_eq!(changed, Err("was changed: its checksum does not match".to_owned()));
+    }
+}

@@ -1,0 +1,201 @@
+//! The object store: immutable bytes, each under its digest.
+
+use super::durable;
+use super::ledger::Ledger;
+use super::session::Session;
+use super::stamp::{Stamp, now};
+use super::tree::{self, refused};
+use crate::artifact::{Artifact, Format, Layout};
+use crate::digest::Digest;
+use fs_err::os::unix::fs::OpenOptionsExt;
+use std::collections::BTreeSet;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+/// The folder `objects/`.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    quarantine: PathBuf,
+    /// Shards with names that may not be durable yet.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+}
+
+/// What is at an object's path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Sound,
+    Missing,
+    Damaged,
+}
+
+impl Store {
+    pub fn new(root: &Path) -> Self {
+        let (dir, quarantine) = (root.join("objects"), root.join("quarantine"));
+        Self { dir, quarantine, unsynced: Mutex::default() }
+    }
+
+    pub fn path(&self, digest: Digest) -> PathBuf {
+        let hex = digest.hex();
+        self.dir.join(&hex[..2]).join(&hex[2..])
+    }
+
+    /// Looks whether an object has the right bytes: by its stamp where that suffices, else by hashing it.
+    pub fn state(&self, digest: Digest, ledger: &Ledger) -> io::Result<State> {
+        let path = self.path(digest);
+        let found = match fs_err::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Stamp::of(&metadata),
+            Ok(_) => return Ok(State::Damaged),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(State::Missing),
+            Err(e) => return Err(e),
+        };
+        let name = memo_name(digest);
+        if ledger.recall(&name, found) == Some(digest) {
+            return Ok(State::Sound);
+        }
+        let hashed = now();
+        // Bytes that can't be read are no better than wrong ones.
+        if Digest::of_file(&path).map(|(d, _)| d).ok() != Some(digest) {
+            return Ok(State::Damaged);
+        }
+        ledger.remember(&name, found, hashed, digest);
+        Ok(State::Sound)
+    }
+
+    /// Takes a damaged object out of the store, keeping its bytes for people to look at.
+    pub fn quarantine(&self, digest: Digest) -> io::Result<()> {
+        fs_err::create_dir_all(&self.quarantine)?;
+        match fs_err::rename(self.path(digest), self.quarantine.join(format!("{}-{}", digest.hex(), now()))) {
+            // Another process was quicker.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Stores bytes held in memory.
+    pub fn put(&self, bytes: &[u8], session: &Session, ledger: &Ledger) -> io::Result<Digest> {
+        let digest = Digest::of(bytes);
+        if !self.has(digest, ledger)? {
+            let temp = session.path();
+            durable::write_new(&temp, bytes)?;
+            self.publish(&temp, digest)?;
+        }
+        Ok(digest)
+    }
+
+    /// Moves a file or a folder into the store.
+    pub fn absorb(&self, path: &Path, format: Format, session: &Session, ledger: &Ledger) -> io::Result<Artifact> {
+        let kind = fs_err::symlink_metadata(path)?.file_type();
+        if kind.is_file() {
+            let (digest, bytes) = self.absorb_file(path, session, ledger)?;
+            return Ok(Artifact { digest, bytes, layout: Layout::File, format });
+        }
+        if !kind.is_dir() {
+            let what = if kind.is_symlink() { "a symbolic link" } else { "neither a file nor a folder" };
+            return Err(refused(format!("{} is {what}: an output is a plain file or a folder", path.display())));
+        }
+        // All are checked before the first is moved.
+        let mut entries = Vec::new();
+        for (relative, file) in tree::files(path)? {
+            let (digest, bytes) = self.absorb_file(&file, session, ledger)?;
+            entries.push(tree::Entry { digest, bytes, path: relative });
+        }
+        let bytes = entries.iter().map(|e| e.bytes).sum();
+        let digest = self.put(&tree::listing(entries), session, ledger)?;
+        let _ = fs_err::remove_dir_all(path);
+        Ok(Artifact { digest, bytes, layout: Layout::Tree, format })
+    }
+
+    fn absorb_file(&self, path: &Path, session: &Session, ledger: &Ledger) -> io::Result<(Digest, u64)> {
+        let mut file = fs_err::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        let before = file.metadata()?;
+        let (digest, bytes) = Digest::of_reader(&mut file)?;
+        if Stamp::of(&before) != Stamp::of(&file.metadata()?) {
+            return Err(refused(format!("{} is still being written to: wait for its writer to end", path.display())));
+        }
+        if self.has(digest, ledger)? {
+            fs_err::remove_file(path)?;
+            return Ok((digest, bytes));
+        }
+        file.sync_all()?;
+        let temp = session.path();
+        // Through another name of the same file somebody could write to the object: such a file is copied.
+        let moved = before.nlink() == 1 && fs_err::rename(path, &temp).is_ok();
+        if !moved {
+            let (copied, _) = copy_hashed(path, &temp)?;
+            if copied != digest {
+                let _ = fs_err::remove_file(&temp);
+                return Err(refused(format!("{} changed while it was stored", path.display())));
+            }
+            fs_err::File::open(&temp)?.sync_all()?;
+            fs_err::remove_file(path)?;
+        }
+        self.publish(&temp, digest)?;
+        Ok((digest, bytes))
+    }
+
+    /// Whether the store has an object, sound; a damaged one is taken away, so that good bytes can take its place.
+    fn has(&self, digest: Digest, ledger: &Ledger) -> io::Result<bool> {
+        match self.state(digest, ledger)? {
+            State::Sound => Ok(true),
+            State::Missing => Ok(false),
+            State::Damaged => self.quarantine(digest).map(|()| false),
+        }
+    }
+
+    /// Gives a durable temporary file its final name. The name itself is durable after `sync`.
+    fn publish(&self, temp: &Path, digest: Digest) -> io::Result<()> {
+        let to = self.path(digest);
+        let shard = to.parent().expect("an object has a shard");
+        let publish = || {
+            durable::make_read_only(temp)?;
+            durable::make_dir(shard)?;
+            // Two processes may do this at once: both bring the same bytes.
+            fs_err::rename(temp, &to)
+        };
+        publish().inspect_err(|_| {
+            let _ = fs_err::remove_file(temp);
+        })?;
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(shard.to_owned());
+        Ok(())
+    }
+
+    /// Makes all names given so far durable. Called before a record that relies on them is published.
+    pub fn sync(&self) -> io::Result<()> {
+        let shards = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        shards.iter().try_for_each(|shard| durable::sync_dir(shard))
+    }
+}
+
+/// How the ledger calls an object: no path of a user's begins so.
+fn memo_name(digest: Digest) -> Vec<u8> {
+    format!("object {}", digest.hex()).into_bytes()
+}
+
+/// Copies a file and gives digest and size of what was written.
+pub fn copy_hashed(from: &Path, to: &Path) -> io::Result<(Digest, u64)> {
+    let mut source = fs_err::File::open(from)?;
+    let mut target = fs_err::File::create_new(to)?;
+    let copy = || {
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0_u8; 1 << 20];
+        let mut size = 0;
+        loop {
+            let n = match source.read(&mut buffer) {
+                Ok(0) => return Ok((Digest::from_hash(hasher.finalize()), size)),
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            hasher.update(&buffer[..n]);
+            target.write_all(&buffer[..n])?;
+            size += n as u64;
+        }
+    };
+    let mut copy = copy;
+    copy().inspect_err(|_| {
+        let _ = fs_err::remove_file(to);
+    })
+}

@@ -1,0 +1,80 @@
+//! What this machine offers to stages.
+
+use super::{EngineError, RunOptions};
+use crate::pipeline::{Plan, Step};
+use crate::stage::Resources;
+
+/// What may be used at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Capacity {
+    /// Stages side by side.
+    pub jobs: usize,
+    pub cpus: u32,
+    /// Bytes.
+    pub memory: u64,
+    pub gpus: u32,
+}
+
+impl Capacity {
+    pub(super) fn of_machine(options: &RunOptions) -> Self {
+        let cores = cores();
+        let cpus = options.threads.map_or(cores, |n| u32::try_from(n).unwrap_or(u32::MAX).max(1));
+        Self { jobs: options.jobs.unwrap_or(cores as usize).max(1), cpus, memory: memory(), gpus: gpus() }
+    }
+
+    /// What a step gets: what it asks for, or all there is.
+    pub(super) fn grant(&self, wanted: Resources) -> Resources {
+        Resources {
+            cpus: wanted.cpus.clamp(1, self.cpus),
+            memory: wanted.memory.min(self.memory),
+            gpus: wanted.gpus.min(self.gpus),
+            time: wanted.time,
+        }
+    }
+
+    /// Refuses a plan with steps that can never run here.
+    pub(super) fn check(&self, plan: &Plan) -> Result<(), EngineError> {
+        let short = |step: &&Step| step.resources.gpus > self.gpus;
+        let problems: Vec<String> = plan
+            .steps
+            .iter()
+            .filter(short)
+            .map(|step| {
+                format!(
+                    "{}:{}:{}: stage `{}` asks for {} GPU(s), this machine has {}: lower `resources: gpus`, or run it \
+                     where there are GPUs",
+                    plan.file.display(),
+                    step.position.line,
+                    step.position.column,
+                    step.name,
+                    step.resources.gpus,
+                    self.gpus
+                )
+            })
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(EngineError::Input(problems.join("\n"))) }
+    }
+}
+
+/// Processors that this process may use.
+pub(super) fn cores() -> u32 {
+    std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
+}
+
+/// Memory of the machine; without a figure, no limit.
+fn memory() -> u64 {
+    let kibibytes = fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
+    });
+    kibibytes.map_or(u64::MAX, |n| n * 1024)
+}
+
+/// GPUs as the driver shows them: `/dev/nvidia0` and so on.
+fn gpus() -> u32 {
+    let Ok(devices) = fs_err::read_dir("/dev") else { return 0 };
+    let is_gpu = |name: &str| {
+        name.strip_prefix("nvidia").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    devices.flatten().filter(|device| device.file_name().to_str().is_some_and(is_gpu)).count() as u32
+}

@@ -1,0 +1,436 @@
+//! One run: the loop that looks steps up, starts misses, and settles each step once.
+
+use super::because::{History, in_words};
+use super::capacity::Capacity;
+use super::execute::{Action, Completion, Ending, execute};
+use super::interrupt::{Interrupt, Urgency};
+use super::process::Control;
+use super::recorder::Recorder;
+use super::scheduler::Scheduler;
+use super::sources::Sources;
+use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, manifest, publish};
+use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, Input, Origin};
+use crate::artifact::Artifact;
+use crate::cache::run_record::RUN_SCHEMA;
+use crate::cache::{Cache, Lookup, RunRecord, StepRecord};
+use crate::digest::Digest;
+use crate::event::{EventKind, Outcome, OutputSummary, RunOutcome};
+use crate::name::{PortName, StageName};
+use crate::pipeline::{Plan, Source};
+use crate::stage::Resources;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often a request to stop is looked for while stages run.
+const HEED: Duration = Duration::from_millis(50);
+
+/// Runs a plan: serves what the cache has, executes the rest, records all of it.
+pub fn run(
+    plan: &Plan,
+    cache: &Cache,
+    options: &RunOptions,
+    reporter: &dyn Reporter,
+    interrupt: &Interrupt,
+) -> Result<RunSummary, EngineError> {
+    let began = Instant::now();
+    let started = clock::now();
+    let forced = force::forced(plan, &options.force)?;
+    let capacity = Capacity::of_machine(options);
+    capacity.check(plan)?;
+    let sources = Sources::read(plan, cache)?;
+    let text = cache.put_bytes(plan.text.as_bytes())?;
+    let recorder = Recorder::start(cache, reporter)?;
+    recorder.emit(EventKind::RunStarted {
+        run: recorder.run().clone(),
+        pipeline: plan.name.clone(),
+        stages: plan.steps.iter().map(|step| step.name.clone()).collect(),
+    });
+    let mut coordinator = Coordinator::new(plan, cache, &recorder, interrupt, &sources, capacity, &forced, options);
+    coordinator.walk()?;
+    let published = coordinator.publish();
+    let (records, input_error) = coordinator.finish();
+
+    let count = |outcome| records.iter().filter(|record| record.outcome == outcome).count() as u64;
+    let interrupted = interrupt.is_raised() && count(Outcome::Cancelled) + count(Outcome::Skipped) > 0;
+    let outcome = match (&published, interrupted) {
+        (_, true) => RunOutcome::Cancelled,
+        (Ok(_), false) if count(Outcome::Failed) + count(Outcome::Skipped) == 0 => RunOutcome::Succeeded,
+        _ => RunOutcome::Failed,
+    };
+    let summary = RunSummary {
+        run: recorder.run().clone(),
+        outcome,
+        input_error: input_error && published.is_ok(),
+        ran: count(Outcome::Ran),
+        hit: count(Outcome::Hit),
+        failed: count(Outcome::Failed),
+        skipped: count(Outcome::Skipped),
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    let committed = cache.commit_run(RunRecord {
+        schema: RUN_SCHEMA.to_owned(),
+        run: summary.run.clone(),
+        pipeline: plan.name.clone(),
+        file: plan.file.display().to_string(),
+        text,
+        profiles: options.profiles.clone(),
+        sets: options.sets.clone(),
+        argv: options.argv.clone(),
+        params: plan.params.clone(),
+        started,
+        seconds: summary.seconds,
+        outcome,
+        steps: records,
+        published: published.unwrap_or_default(),
+        environment: environment(capacity.cpus),
+        previous: None,
+    });
+    recorder.emit(EventKind::RunFinished {
+        run: summary.run.clone(),
+        outcome,
+        ran: summary.ran,
+        hit: summary.hit,
+        failed: summary.failed,
+        skipped: summary.skipped,
+        seconds: summary.seconds,
+    });
+    committed?;
+    recorder.finish()?;
+    Ok(summary)
+}
+
+/// A step under way.
+#[derive(Default)]
+struct Track {
+    inputs: BTreeMap<PortName, Input>,
+    key: Option<ActionKey>,
+    manifest: Option<ActionManifest>,
+    because: Vec<String>,
+    control: Arc<Control>,
+    settled: Option<StepRecord>,
+}
+
+struct Coordinator<'a> {
+    plan: &'a Plan,
+    cache: &'a Cache,
+    recorder: &'a Recorder<'a>,
+    interrupt: &'a Interrupt,
+    sources: &'a Sources,
+    forced: &'a [bool],
+    keep_going: bool,
+    history: History<'a>,
+    places: BTreeMap<&'a StageName, usize>,
+    grants: Vec<Resources>,
+    scheduler: Scheduler,
+    tracks: Vec<Track>,
+    /// Keys that are queued or execute, and the steps that wait for their outcome.
+    under_way: BTreeMap<ActionKey, Vec<usize>>,
+    /// The first step that failed.
+    failed: Option<usize>,
+    /// Every failure so far was the user's data.
+    input_error: bool,
+    heeded: Urgency,
+}
+
+impl<'a> Coordinator<'a> {
+    #[expect(clippy::too_many_arguments, reason = "all that one run is made of, gathered once")]
+    fn new(
+        plan: &'a Plan,
+        cache: &'a Cache,
+        recorder: &'a Recorder<'a>,
+        interrupt: &'a Interrupt,
+        sources: &'a Sources,
+        capacity: Capacity,
+        forced: &'a [bool],
+        options: &RunOptions,
+    ) -> Self {
+        let places: BTreeMap<&StageName, usize> = plan.steps.iter().enumerate().map(|(i, s)| (&s.name, i)).collect();
+        let grants: Vec<Resources> = plan.steps.iter().map(|step| capacity.grant(step.resources)).collect();
+        let upstream = |inputs: &BTreeMap<PortName, Source>| -> BTreeSet<usize> {
+            let place = |source: &Source| match source {
+                Source::Step { step, .. } => Some(places[step]),
+                Source::Path { .. } => None,
+            };
+            inputs.values().filter_map(place).collect()
+        };
+        let upstream = plan.steps.iter().map(|step| upstream(&step.inputs)).collect();
+        Self {
+            plan,
+            cache,
+            recorder,
+            interrupt,
+            sources,
+            forced,
+            keep_going: options.keep_going,
+            history: History::of(cache),
+            scheduler: Scheduler::new(capacity, grants.clone(), upstream),
+            places,
+            grants,
+            tracks: plan.steps.iter().map(|_| Track::default()).collect(),
+            under_way: BTreeMap::new(),
+            failed: None,
+            input_error: true,
+            heeded: Urgency::None,
+        }
+    }
+
+    /// Settles every step.
+    fn walk(&mut self) -> Result<(), EngineError> {
+        let (cache, recorder) = (self.cache, self.recorder);
+        let walked = thread::scope(|scope| {
+            let (send, receive) = mpsc::channel();
+            loop {
+                self.heed();
+                if let Err(error) = self.look_up_all() {
+                    // The threads under way are waited for; they need not finish what nobody will record.
+                    self.tracks.iter().for_each(|track| track.control.stop(Urgency::Stop));
+                    return Err(error);
+                }
+                while let Some(i) = (!self.is_stopping()).then(|| self.scheduler.admit()).flatten() {
+                    let (send, action, control) = (send.clone(), self.action(i), Arc::clone(&self.tracks[i].control));
+                    scope.spawn(move || {
+                        let completion = execute(&action, cache, recorder, &control);
+                        send.send((i, completion)).expect("the coordinator listens until all threads have answered");
+                    });
+                }
+                if self.scheduler.running() == 0 {
+                    return Ok(());
+                }
+                match receive.recv_timeout(HEED) {
+                    Ok((i, completion)) => self.complete(i, completion),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => unreachable!("this function holds a sender"),
+                }
+            }
+        });
+        walked?;
+        self.skip_the_rest();
+        Ok(())
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.heeded > Urgency::None || (self.failed.is_some() && !self.keep_going)
+    }
+
+    /// Hands a request to stop on to the stages that run.
+    fn heed(&mut self) {
+        let urgency = self.interrupt.urgency();
+        if urgency > self.heeded {
+            self.heeded = urgency;
+            self.tracks.iter().for_each(|track| track.control.stop(urgency));
+        }
+    }
+
+    /// Looks up all steps whose inputs are known; each hit may make further inputs known.
+    fn look_up_all(&mut self) -> Result<(), EngineError> {
+        while let Some(i) = (!self.is_stopping()).then(|| self.scheduler.known()).flatten() {
+            self.look_up(i)?;
+        }
+        Ok(())
+    }
+
+    fn look_up(&mut self, i: usize) -> Result<(), EngineError> {
+        let step = &self.plan.steps[i];
+        let inputs = self.inputs(i);
+        let digests = inputs.iter().map(|(port, input)| (port.clone(), input.artifact.digest)).collect();
+        let manifest = manifest::manifest(step, digests);
+        let key = manifest.key();
+        self.tracks[i].inputs = inputs;
+        self.tracks[i].key = Some(key);
+        // Two steps of one key: the second waits for the first, and is then a hit.
+        if let Some(parked) = self.under_way.get_mut(&key) {
+            parked.push(i);
+            self.scheduler.park(i);
+            return Ok(());
+        }
+        let began = Instant::now();
+        let forced = self.forced[i];
+        let damage = match if forced { Lookup::Miss { damage: Vec::new() } } else { self.cache.lookup(key)? } {
+            Lookup::Hit(record) => {
+                self.serve(i, &record, Outcome::Hit, Cost::default(), began.elapsed().as_secs_f64());
+                return Ok(());
+            }
+            Lookup::Miss { damage } => damage,
+        };
+        for what in &damage {
+            let message = format!("{what}: making it again");
+            self.recorder.emit(EventKind::Warning { stage: Some(step.name.clone()), message });
+        }
+        let because = self.history.explain(step, &manifest, &damage, forced)?;
+        self.tracks[i].because = because.iter().map(in_words).collect();
+        self.tracks[i].manifest = Some(manifest);
+        self.under_way.insert(key, Vec::new());
+        self.scheduler.queue(i);
+        Ok(())
+    }
+
+    /// The inputs of a step whose upstream steps are all settled.
+    fn inputs(&self, i: usize) -> BTreeMap<PortName, Input> {
+        let input = |source: &Source| match source {
+            Source::Path { path, format, .. } => Input {
+                artifact: self.sources.get(path, *format).clone(),
+                origin: Origin::Source { path: path.display().to_string() },
+            },
+            Source::Step { step, port } => {
+                let made = self.tracks[self.places[step]].settled.as_ref().expect("upstream is settled first");
+                Input {
+                    artifact: made.outputs[port].clone(),
+                    origin: Origin::Action { key: made.key.expect("it has outputs"), port: port.clone() },
+                }
+            }
+        };
+        self.plan.steps[i].inputs.iter().map(|(port, source)| (port.clone(), input(source))).collect()
+    }
+
+    fn action(&mut self, i: usize) -> Action<'a> {
+        let track = &mut self.tracks[i];
+        Action {
+            step: &self.plan.steps[i],
+            manifest: track.manifest.take().expect("queued by look_up, which sets it"),
+            key: track.key.expect("queued by look_up, which sets it"),
+            inputs: track.inputs.clone(),
+            because: track.because.clone(),
+            force: self.forced[i],
+            threads: self.grants[i].cpus,
+        }
+    }
+
+    fn complete(&mut self, i: usize, completion: Completion) {
+        let Completion { ending, log, cost, seconds } = completion;
+        let key = self.tracks[i].key.expect("it executed");
+        let parked = self.under_way.remove(&key).unwrap_or_default();
+        match ending {
+            Ending::Hit(record) => self.serve(i, &record, Outcome::Hit, cost, seconds),
+            Ending::Ran(record) => self.serve(i, &record, Outcome::Ran, cost, seconds),
+            Ending::Failed { message, input } => {
+                self.input_error &= input;
+                self.failed.get_or_insert(i);
+                self.settle(i, Outcome::Failed, BTreeMap::new(), log, Some(message), cost, seconds);
+                let reason = format!("needs {}, which failed", self.plan.steps[i].name);
+                for dependent in self.scheduler.dependents(i) {
+                    self.skip(dependent, &reason);
+                }
+            }
+            Ending::Cancelled => {
+                self.settle(i, Outcome::Cancelled, BTreeMap::new(), log, None, cost, seconds);
+                self.input_error = false;
+            }
+        }
+        self.scheduler.unpark(&parked);
+    }
+
+    /// Settles a step whose outputs are known.
+    fn serve(&mut self, i: usize, record: &ActionRecord, outcome: Outcome, cost: Cost, seconds: f64) {
+        // A command's declared formats aren't part of its key: they are as declared now.
+        let declared = &self.plan.steps[i].outputs;
+        let as_declared = |(port, artifact): (&PortName, &Artifact)| {
+            let format = declared.get(port).copied().unwrap_or(artifact.format);
+            (port.clone(), Artifact { format, ..artifact.clone() })
+        };
+        let outputs = record.outputs.iter().map(as_declared).collect();
+        self.settle(i, outcome, outputs, record.log.clone(), None, cost, seconds);
+    }
+
+    fn skip(&mut self, i: usize, reason: &str) {
+        self.tracks[i].because = vec![reason.to_owned()];
+        let error = Some(reason.to_owned());
+        self.settle(i, Outcome::Skipped, BTreeMap::new(), None, error, Cost::default(), 0.0);
+    }
+
+    fn skip_the_rest(&mut self) {
+        let reason = match self.failed {
+            _ if self.heeded > Urgency::None => "the run was interrupted before it".to_owned(),
+            Some(failed) => format!("not started: {} failed", self.plan.steps[failed].name),
+            None => "not started".to_owned(),
+        };
+        for i in self.scheduler.unsettled() {
+            self.skip(i, &reason);
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of the record that it makes")]
+    fn settle(
+        &mut self,
+        i: usize,
+        outcome: Outcome,
+        outputs: BTreeMap<PortName, Artifact>,
+        log: Option<Artifact>,
+        error: Option<String>,
+        cost: Cost,
+        seconds: f64,
+    ) {
+        let step = &self.plan.steps[i];
+        let track = &mut self.tracks[i];
+        match outcome {
+            Outcome::Ran | Outcome::Hit => self.scheduler.done(i),
+            Outcome::Failed | Outcome::Skipped | Outcome::Cancelled => self.scheduler.end(i),
+        }
+        let summary = |artifact: &Artifact| OutputSummary {
+            digest: artifact.digest,
+            bytes: artifact.bytes,
+            format: artifact.format,
+        };
+        self.recorder.emit(EventKind::StageFinished {
+            stage: step.name.clone(),
+            kind: step.kind.name().to_owned(),
+            outcome,
+            key: track.key,
+            seconds,
+            outputs: outputs.iter().map(|(port, artifact)| (port.clone(), summary(artifact))).collect(),
+            error: error.clone(),
+        });
+        track.settled = Some(StepRecord {
+            stage: step.name.clone(),
+            kind: step.kind.name().to_owned(),
+            outcome,
+            key: track.key,
+            because: std::mem::take(&mut track.because),
+            inputs: std::mem::take(&mut track.inputs),
+            outputs,
+            log,
+            error,
+            seconds,
+            cost,
+        });
+    }
+
+    /// After a complete success, places the results in the working directory.
+    fn publish(&self) -> Result<BTreeMap<String, Digest>, ()> {
+        let mut published = BTreeMap::new();
+        let complete = |track: &Track| {
+            track.settled.as_ref().is_some_and(|record| matches!(record.outcome, Outcome::Ran | Outcome::Hit))
+        };
+        if !self.tracks.iter().all(complete) {
+            return Ok(published);
+        }
+        let mut problems = 0;
+        for (path, (stage, port)) in &self.plan.publish {
+            let made = self.tracks[self.places[stage]].settled.as_ref().expect("all are settled");
+            let artifact = &made.outputs[port];
+            match publish::publish(self.cache, artifact, Path::new(path)) {
+                Ok(written) => {
+                    if written {
+                        let (path, digest) = (path.clone(), artifact.digest);
+                        self.recorder.emit(EventKind::Published { path, digest });
+                    }
+                    published.insert(path.clone(), artifact.digest);
+                }
+                Err(message) => {
+                    problems += 1;
+                    self.recorder.emit(EventKind::Warning { stage: None, message });
+                }
+            }
+        }
+        if problems == 0 { Ok(published) } else { Err(()) }
+    }
+
+    /// The records of all steps, in the plan's order, and whether every failure was the user's data.
+    fn finish(self) -> (Vec<StepRecord>, bool) {
+        let input_error = self.failed.is_some() && self.input_error;
+        let records = self.tracks.into_iter().map(|track| track.settled.expect("walk settles every step")).collect();
+        (records, input_error)
+    }
+}

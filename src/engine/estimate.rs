@@ -1,0 +1,64 @@
+//! What the steps of a plan would cost: sizes pass along the plan from what is known to what is not made yet.
+
+use super::capacity::Capacity;
+use super::planner::{StepPlan, Verdict};
+use crate::artifact::{Artifact, Format, Layout};
+use crate::cache::Cache;
+use crate::name::{PortName, StageName};
+use crate::pipeline::{Plan, Source};
+use crate::stage::{Machine, Size};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Kinds whose time is that of matrix products.
+const HEAVY: [&str; 2] = ["train", "predict"];
+
+/// Estimates every step that is not a hit.
+pub(super) fn fill_in(plan: &Plan, cache: &Cache, capacity: &Capacity, steps: &mut [StepPlan]) {
+    if steps.iter().all(|step| step.verdict == Verdict::Hit) {
+        return;
+    }
+    // Measuring takes a moment: only where somebody asks for it.
+    let heavy = steps.iter().any(|step| step.verdict != Verdict::Hit && HEAVY.contains(&step.kind.as_str()));
+    let flops = if heavy { speed(capacity.cpus) } else { 0.0 };
+    let mut foretold: BTreeMap<(StageName, PortName), Size> = BTreeMap::new();
+    for (step, planned) in plan.steps.iter().zip(steps) {
+        if planned.verdict == Verdict::Hit {
+            continue;
+        }
+        let sizes: BTreeMap<PortName, Size> = step
+            .inputs
+            .iter()
+            .map(|(port, source)| {
+                let size = match (planned.inputs.get(port).and_then(Option::as_ref), source) {
+                    (Some(artifact), Source::Path { path, .. }) => size(artifact, path),
+                    (Some(artifact), Source::Step { .. }) => size(artifact, &cache.object_path(artifact.digest)),
+                    (None, Source::Step { step, port }) => {
+                        foretold.get(&(step.clone(), port.clone())).copied().unwrap_or_default()
+                    }
+                    (None, Source::Path { .. }) => Size::default(),
+                };
+                (port.clone(), size)
+            })
+            .collect();
+        let machine = Machine { threads: capacity.grant(step.resources).cpus, flops };
+        planned.estimate = step.kind.stage().estimate(&sizes, &machine);
+        for port in step.outputs.keys() {
+            let rows = planned.estimate.rows.get(port.as_str()).copied();
+            foretold.insert((step.name.clone(), port.clone()), Size { bytes: None, rows });
+        }
+    }
+}
+
+fn size(artifact: &Artifact, path: &Path) -> Size {
+    let countable = artifact.format == Format::Rows && artifact.layout == Layout::File;
+    Size { bytes: Some(artifact.bytes), rows: countable.then(|| rows(path)).flatten() }
+}
+
+fn rows(_path: &Path) -> Option<u64> {
+    None
+}
+
+fn speed(_threads: u32) -> f64 {
+    0.0
+}

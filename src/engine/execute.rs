@@ -1,0 +1,357 @@
+//! One execution: claim the key, prepare the inputs, watch the worker, keep what it made.
+
+use super::job::{Failure, JOB_SCHEMA, Job, Message};
+use super::process::{self, Control, Exit};
+use super::recorder::Recorder;
+use super::{clock, environment, outputs};
+use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, Input, RECORD_SCHEMA};
+use crate::artifact::{Artifact, Format, Layout};
+use crate::cache::{Cache, CacheError, Claimed};
+use crate::event::EventKind;
+use crate::name::PortName;
+use crate::pipeline::{Source, Step};
+use crate::stages::StageKind;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// A step with all that its execution needs.
+#[derive(Debug)]
+pub(super) struct Action<'a> {
+    pub step: &'a Step,
+    pub manifest: ActionManifest,
+    pub key: ActionKey,
+    pub inputs: BTreeMap<PortName, Input>,
+    /// Why it executes, in words.
+    pub because: Vec<String>,
+    pub force: bool,
+    pub threads: u32,
+}
+
+/// What became of an execution.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// Another process made it meanwhile.
+    Hit(Box<ActionRecord>),
+    Ran(Box<ActionRecord>),
+    Failed {
+        message: String,
+        /// The user's data is at fault.
+        input: bool,
+    },
+    Cancelled,
+}
+
+/// An execution that has ended: a failed one has a cost and a log worth keeping, too.
+#[derive(Debug)]
+pub(super) struct Completion {
+    pub ending: Ending,
+    pub log: Option<Artifact>,
+    pub cost: Cost,
+    pub seconds: f64,
+}
+
+/// Why an execution goes no further.
+enum Stop {
+    Failed { message: String, input: bool },
+    Cancelled,
+}
+
+impl From<String> for Stop {
+    fn from(message: String) -> Self {
+        Self::Failed { message, input: false }
+    }
+}
+
+impl From<std::io::Error> for Stop {
+    fn from(error: std::io::Error) -> Self {
+        error.to_string().into()
+    }
+}
+
+impl From<CacheError> for Stop {
+    fn from(error: CacheError) -> Self {
+        format!("the cache failed: {error}").into()
+    }
+}
+
+/// Executes an action, from claim to commit.
+pub(super) fn execute(action: &Action<'_>, cache: &Cache, recorder: &Recorder<'_>, control: &Control) -> Completion {
+    let began = Instant::now();
+    let mut attempt = Attempt { action, cache, recorder, control, log: None, cost: Cost::default() };
+    let ending = attempt.claim_and_run().unwrap_or_else(|stop| match stop {
+        Stop::Failed { message, input } => Ending::Failed { message, input },
+        Stop::Cancelled => Ending::Cancelled,
+    });
+    Completion { ending, log: attempt.log, cost: attempt.cost, seconds: began.elapsed().as_secs_f64() }
+}
+
+struct Attempt<'a> {
+    action: &'a Action<'a>,
+    cache: &'a Cache,
+    recorder: &'a Recorder<'a>,
+    control: &'a Control,
+    log: Option<Artifact>,
+    cost: Cost,
+}
+
+impl Attempt<'_> {
+    fn claim_and_run(&mut self) -> Result<Ending, Stop> {
+        let step = self.action.step;
+        let mut waiting = |who: &str| {
+            let message = format!("waiting: {who} works on this already");
+            self.recorder.emit(EventKind::Warning { stage: Some(step.name.clone()), message });
+        };
+        let claim = match self.cache.claim(self.action.key, self.action.force, &mut waiting)? {
+            Claimed::Hit(record) => return Ok(Ending::Hit(record)),
+            Claimed::Claim(claim) => claim,
+        };
+        if self.control.is_stopped() {
+            return Err(Stop::Cancelled);
+        }
+        self.recorder.emit(EventKind::StageStarted {
+            stage: step.name.clone(),
+            kind: step.kind.name().to_owned(),
+            key: self.action.key,
+            because: self.action.because.clone(),
+        });
+        let started = clock::now();
+        let work = WorkDir::create(&self.cache.scratch(self.action.key), self.is_command())?;
+        let outputs = self.run_in(&work)?;
+        let record = ActionRecord {
+            schema: RECORD_SCHEMA.to_owned(),
+            key: self.action.key,
+            manifest: self.action.manifest.clone(),
+            outputs,
+            log: self.log.clone(),
+            inputs: self.action.inputs.clone(),
+            run: self.recorder.run().clone(),
+            stage: step.name.clone(),
+            started,
+            cost: self.cost.clone(),
+            environment: environment(self.action.threads),
+            parent: None,
+        };
+        drop(work);
+        claim.commit(self.cache, record.clone())?;
+        Ok(Ending::Ran(Box::new(record)))
+    }
+
+    /// From the prepared inputs to the stored outputs.
+    fn run_in(&mut self, work: &WorkDir) -> Result<BTreeMap<PortName, Artifact>, Stop> {
+        let step = self.action.step;
+        let inputs = self.inputs(work)?;
+        let said = self.run_worker(work, inputs.clone())?;
+        self.check_inputs(&inputs)?;
+        let found = outputs::find(step, &work.out, &said)
+            .map_err(|what| Stop::from(format!("stage `{}` {what}", step.name)))?;
+        let mut kept = BTreeMap::new();
+        for (port, path) in found {
+            let format = step.outputs[&port];
+            let artifact = self
+                .cache
+                .absorb(&path, format)
+                .map_err(|e| Stop::from(format!("output `{port}` of stage `{}` can't be kept: {e}", step.name)))?;
+            kept.insert(port, artifact);
+        }
+        Ok(kept)
+    }
+
+    fn is_command(&self) -> bool {
+        matches!(self.action.step.kind, StageKind::Command(_))
+    }
+
+    /// Where the stage finds each input: in place for our own stages, a private copy for a user's program.
+    fn inputs(&self, work: &WorkDir) -> Result<BTreeMap<PortName, PathBuf>, Stop> {
+        let mut paths = BTreeMap::new();
+        for (port, source) in &self.action.step.inputs {
+            let artifact = &self.action.inputs[port].artifact;
+            let path = if let StageKind::Command(command) = &self.action.step.kind {
+                let ending = command.endings.get(port.as_str()).map_or("", String::as_str);
+                let copy = work.out.join("in").join(format!("{port}{ending}"));
+                fs_err::create_dir_all(work.out.join("in"))?;
+                match source {
+                    Source::Step { .. } => self.cache.copy_out(artifact, &copy)?,
+                    Source::Path { path, .. } => {
+                        super::sources::copy(path, &copy)?;
+                        if !self.is_still(&copy, artifact)? {
+                            return Err(self.changed(path));
+                        }
+                    }
+                }
+                copy
+            } else {
+                match source {
+                    Source::Step { .. } => {
+                        let links = work.dir.join("in");
+                        fs_err::create_dir_all(&links)?;
+                        self.cache.read_path(artifact, &links.join(port.as_str()))?
+                    }
+                    Source::Path { path, .. } => std::path::absolute(path)?,
+                }
+            };
+            paths.insert(port.clone(), std::path::absolute(path)?);
+        }
+        Ok(paths)
+    }
+
+    /// What the stage read must be what its key says.
+    fn check_inputs(&self, paths: &BTreeMap<PortName, PathBuf>) -> Result<(), Stop> {
+        for (port, source) in &self.action.step.inputs {
+            let artifact = &self.action.inputs[port].artifact;
+            if self.is_command() {
+                if !self.is_still(&paths[port], artifact)? {
+                    return Err(format!(
+                        "stage `{}` changed its input `{port}`: a program must leave its inputs as they are",
+                        self.action.step.name
+                    )
+                    .into());
+                }
+            } else if let Source::Path { path, .. } = source
+                && !self.is_still(path, artifact)?
+            {
+                return Err(self.changed(path));
+            }
+        }
+        Ok(())
+    }
+
+    fn is_still(&self, path: &Path, artifact: &Artifact) -> Result<bool, Stop> {
+        let now = self.cache.digest_source(path, artifact.format)?;
+        Ok(now.digest == artifact.digest && now.layout == artifact.layout)
+    }
+
+    fn changed(&self, path: &Path) -> Stop {
+        let message = format!("{} changed while stage `{}` used it: run again", path.display(), self.action.step.name);
+        Stop::Failed { message, input: true }
+    }
+
+    /// Runs the worker process to its end; gives where it says that its outputs are.
+    fn run_worker(
+        &mut self,
+        work: &WorkDir,
+        inputs: BTreeMap<PortName, PathBuf>,
+    ) -> Result<BTreeMap<PortName, PathBuf>, Stop> {
+        let step = self.action.step;
+        let job = Job {
+            schema: JOB_SCHEMA.to_owned(),
+            kind: step.kind.name().to_owned(),
+            params: step.kind.params().into_iter().collect(),
+            inputs,
+            labels: labels(step),
+            output_dir: work.out.clone(),
+            scratch: work.scratch.clone(),
+            threads: self.action.threads as usize,
+            lifeline: true,
+        };
+        let file = work.dir.join("job.json");
+        fs_err::write(&file, serde_json::to_vec_pretty(&job).expect("a job is plain data"))?;
+        let mut end = None;
+        let recorder = self.recorder;
+        let mut hear = |message: Message| {
+            let stage = step.name.clone();
+            match message {
+                Message::Progress { done, total, unit } => {
+                    recorder.emit(EventKind::Progress { stage, done, total, unit });
+                }
+                Message::Metric { name, step, value } => {
+                    recorder.emit(EventKind::Metric { stage, name, step, value: value.unwrap_or(f64::NAN) });
+                }
+                Message::Warning { message } => recorder.emit(EventKind::Warning { stage: Some(stage), message }),
+                last @ (Message::Done { .. } | Message::Failed { .. }) => end = Some(last),
+            }
+        };
+        let exit = process::run(&file, &work.dir, !self.is_command(), self.control, &mut hear)
+            .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
+        self.cost = exit.cost.clone();
+        self.keep_log(&exit);
+        match end {
+            Some(Message::Done { outputs }) if exit.status.success() => Ok(outputs),
+            Some(Message::Failed { why: Failure::Cancelled, .. }) => Err(Stop::Cancelled),
+            Some(Message::Failed { why, message }) => {
+                let message = if self.is_command() { with_end_of_log(message, &exit) } else { message };
+                Err(Stop::Failed { message, input: why == Failure::Input })
+            }
+            _ if self.control.is_stopped() => Err(Stop::Cancelled),
+            _ => {
+                let what = process::signal_message(exit.status)
+                    .unwrap_or_else(|| format!("the worker process ended early, {}", exit.status));
+                Err(with_end_of_log(what, &exit).into())
+            }
+        }
+    }
+
+    /// Stores what was printed: always for a user's program, else where there is anything.
+    fn keep_log(&mut self, exit: &Exit) {
+        if exit.log.is_empty() && !self.is_command() {
+            return;
+        }
+        let bytes = exit.log.bytes();
+        match self.cache.put_bytes(&bytes) {
+            Ok(digest) => {
+                let bytes = bytes.len() as u64;
+                self.log = Some(Artifact { digest, bytes, layout: Layout::File, format: Format::Raw });
+            }
+            // Its loss must not hide how the stage ended; keeping the outputs will fail the same way.
+            Err(error) => self.recorder.emit(EventKind::Warning {
+                stage: Some(self.action.step.name.clone()),
+                message: format!("the log can't be kept: {error}"),
+            }),
+        }
+    }
+}
+
+/// How messages of a stage name its inputs.
+fn labels(step: &Step) -> BTreeMap<PortName, String> {
+    let label = |source: &Source| match source {
+        Source::Step { step, port } => format!("{step}.{port}"),
+        Source::Path { path, .. } => path.display().to_string(),
+    };
+    step.inputs.iter().map(|(port, source)| (port.clone(), label(source))).collect()
+}
+
+fn with_end_of_log(message: String, exit: &Exit) -> String {
+    let lines = exit.log.last_lines(20);
+    if lines.is_empty() { message } else { format!("{message}; its last lines:\n  {}", lines.join("\n  ")) }
+}
+
+/// The folder of one attempt, below the action's scratch folder; removed with all it holds.
+struct WorkDir {
+    dir: PathBuf,
+    /// Where outputs go; a user's program works in it.
+    out: PathBuf,
+    /// What survives a failed attempt of our own stages; a user's program starts anew each time.
+    scratch: PathBuf,
+}
+
+impl WorkDir {
+    fn create(base: &Path, is_command: bool) -> std::io::Result<Self> {
+        let base = std::path::absolute(base)?;
+        fs_err::create_dir_all(&base)?;
+        // The claim is ours: whatever attempt left these is over.
+        for entry in fs_err::read_dir(&base)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("work-") {
+                let _ = fs_err::remove_dir_all(entry.path());
+            }
+        }
+        let dir = base.join(format!("work-{:08x}", clock::random() as u32));
+        let scratch = if is_command { dir.join("scratch") } else { base.join("state") };
+        let out = dir.join("out");
+        for folder in [&dir, &out, &scratch] {
+            fs_err::create_dir_all(folder)?;
+        }
+        Ok(Self { dir, out, scratch })
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        // What can't be removed now is removed by the next attempt.
+        let _ = fs_err::remove_dir_all(&self.dir);
+        // These go where nothing was left in them.
+        let _ = fs_err::remove_dir(&self.scratch);
+        if let Some(base) = self.dir.parent() {
+            let _ = fs_err::remove_dir(base);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What the engine and a worker process say to each other: a job file in, lines of JSON out.
+
+use crate::name::PortName;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+pub(super) const JOB_SCHEMA: &str = "cistage/job/1";
+
+/// One execution, as the worker process reads it from its job file. All paths are absolute.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Job {
+    pub schema: String,
+    pub kind: String,
+    pub params: Map<String, Value>,
+    pub inputs: BTreeMap<PortName, PathBuf>,
+    pub labels: BTreeMap<PortName, String>,
+    pub output_dir: PathBuf,
+    pub scratch: PathBuf,
+    pub threads: usize,
+    /// Whether standard input is a pipe that the run holds open: its end means that the run died.
+    pub lifeline: bool,
+}
+
+/// One line of a worker's standard output.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "say", rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Message {
+    Progress {
+        done: u64,
+        total: u64,
+        unit: String,
+    },
+    Metric {
+        name: String,
+        step: u64,
+        /// Absent where it is not a finite number.
+        value: Option<f64>,
+    },
+    Warning {
+        message: String,
+    },
+    /// The last message of a success: where each output is, relative to the output folder.
+    Done {
+        outputs: BTreeMap<PortName, PathBuf>,
+    },
+    /// The last message of a failure.
+    Failed {
+        why: Failure,
+        message: String,
+    },
+}
+
+/// The kinds of failure, as in `StageError`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Failure {
+    Input,
+    Failed,
+    Cancelled,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_their_line_of_json() {
+        let messages = [
+            Message::Progress { done: 1, total: 2, unit: "rows".into() },
+            Message::Metric { name: "loss".into(), step: 3, value: Some(0.1) },
+            Message::Metric { name: "loss".into(), step: 4, value: None },
+            Message::Warning { message: "two\nlines".into() },
+            Message::Done {
+                outputs: BTreeMap::from([(PortName::parse("rows").expect("valid"), "rows.parquet".into())]),
+            },
+            Message::Failed { why: Failure::Input, message: "line 3: bad base".into() },
+        ];
+        for message in messages {
+            let line = serde_json::to_string(&message).expect("plain data");
+            assert!(!line.contains('\n'), "{line}");
+            assert_eq!(serde_json::from_str::<Message>(&line).expect("as written"), message);
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The manifest of a step: all that may change its outputs.
+
+use crate::action::{ActionManifest, MANIFEST_SCHEMA};
+use crate::digest::Digest;
+use crate::name::PortName;
+use crate::pipeline::Step;
+use std::collections::BTreeMap;
+
+/// Writes down what decides the outputs of `step` on these inputs.
+pub(super) fn manifest(step: &Step, inputs: BTreeMap<PortName, Digest>) -> ActionManifest {
+    let stage = step.kind.stage();
+    ActionManifest {
+        schema: MANIFEST_SCHEMA.to_owned(),
+        stage: step.kind.name().to_owned(),
+        version: stage.version(),
+        target: stage.contract().device.then(target),
+        params: step.kind.params(),
+        inputs,
+    }
+}
+
+/// The numeric target of this machine.
+pub(super) fn target() -> String {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") {
+            return "cpu-avx512".to_owned();
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            return "cpu-avx2".to_owned();
+        }
+    }
+    "cpu".to_owned()
+}

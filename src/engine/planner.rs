@@ -1,0 +1,115 @@
+//! What a run would do, and why, without doing it.
+
+use super::because::History;
+use super::sources::Sources;
+use super::{EngineError, RunOptions, capacity::Capacity, estimate, force, manifest};
+use crate::action::ActionKey;
+use crate::artifact::Artifact;
+use crate::cache::{Cache, Lookup};
+use crate::digest::Digest;
+use crate::name::{PortName, StageName};
+use crate::pipeline::{Plan, Source, Step};
+use crate::provenance::Because;
+use crate::stage::Estimate;
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// What a run would do about a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Serve it from the cache.
+    Hit,
+    /// Execute it.
+    Run,
+    /// That depends on what the stages upstream make.
+    Waits,
+}
+
+/// What a run would do about one step, why, and at what cost.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepPlan {
+    pub step: StageName,
+    pub kind: String,
+    pub verdict: Verdict,
+    /// Known unless it waits.
+    pub key: Option<ActionKey>,
+    pub because: Vec<Because>,
+    pub estimate: Estimate,
+    /// `None` for what isn't made yet.
+    pub inputs: BTreeMap<PortName, Option<Artifact>>,
+}
+
+/// Foretells a run; executes nothing and writes no record.
+pub fn plan(plan: &Plan, cache: &Cache, force: &[String]) -> Result<Vec<StepPlan>, EngineError> {
+    let capacity = Capacity::of_machine(&RunOptions::default());
+    let forced = force::forced(plan, force)?;
+    let sources = Sources::read(plan, cache)?;
+    let history = History::of(cache);
+    let mut made: BTreeMap<(&StageName, &PortName), Artifact> = BTreeMap::new();
+    let mut steps = Vec::with_capacity(plan.steps.len());
+    for (step, &forced) in plan.steps.iter().zip(&forced) {
+        let inputs: BTreeMap<PortName, Option<Artifact>> = step
+            .inputs
+            .iter()
+            .map(|(port, source)| {
+                let artifact = match source {
+                    Source::Step { step, port } => made.get(&(step, port)),
+                    Source::Path { path, format, .. } => Some(sources.get(path, *format)),
+                };
+                (port.clone(), artifact.cloned())
+            })
+            .collect();
+        let (foretold, outputs) = foretell(step, inputs, forced, cache, &history)?;
+        made.extend(step.outputs.keys().filter_map(|port| Some(((&step.name, port), outputs.get(port)?.clone()))));
+        steps.push(foretold);
+    }
+    estimate::fill_in(plan, cache, &capacity, &mut steps);
+    Ok(steps)
+}
+
+/// The plan of one step, and its outputs where it is a hit.
+fn foretell(
+    step: &Step,
+    inputs: BTreeMap<PortName, Option<Artifact>>,
+    forced: bool,
+    cache: &Cache,
+    history: &History<'_>,
+) -> Result<(StepPlan, BTreeMap<PortName, Artifact>), EngineError> {
+    let known: BTreeMap<PortName, Digest> =
+        inputs.iter().filter_map(|(port, artifact)| Some((port.clone(), artifact.as_ref()?.digest))).collect();
+    let mut outputs = BTreeMap::new();
+    let (verdict, key, because) = if known.len() < inputs.len() {
+        let upstream = missing(step, &inputs);
+        (Verdict::Waits, None, history.explain_waiting(step, &known, &upstream, forced)?)
+    } else {
+        let manifest = manifest::manifest(step, known);
+        let key = manifest.key();
+        match if forced { Lookup::Miss { damage: Vec::new() } } else { cache.lookup(key)? } {
+            Lookup::Hit(record) => {
+                outputs = record.outputs;
+                (Verdict::Hit, Some(key), Vec::new())
+            }
+            Lookup::Miss { damage } => (Verdict::Run, Some(key), history.explain(step, &manifest, &damage, forced)?),
+        }
+    };
+    let kind = step.kind.name().to_owned();
+    let estimate = Estimate::default();
+    Ok((StepPlan { step: step.name.clone(), kind, verdict, key, because, estimate, inputs }, outputs))
+}
+
+/// The stages whose outputs aren't known yet.
+fn missing(step: &Step, inputs: &BTreeMap<PortName, Option<Artifact>>) -> Vec<StageName> {
+    let mut stages: Vec<StageName> = step
+        .inputs
+        .iter()
+        .filter(|(port, _)| inputs.get(*port).is_some_and(Option::is_none))
+        .filter_map(|(_, source)| match source {
+            Source::Step { step, .. } => Some(step.clone()),
+            Source::Path { .. } => None,
+        })
+        .collect();
+    stages.sort();
+    stages.dedup();
+    stages
+}

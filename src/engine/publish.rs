@@ -1,0 +1,107 @@
+//! Placing results in the working directory: each appears whole, or not at all.
+
+use super::clock;
+use crate::artifact::{Artifact, Layout};
+use crate::cache::Cache;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Makes `target` hold the artifact; says whether it had to be written.
+pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Result<bool, String> {
+    let failed = |what: String| format!("can't publish {}: {what}", target.display());
+    if has_already(cache, artifact, target) {
+        return Ok(false);
+    }
+    let (parent, name) = match (target.parent(), target.file_name()) {
+        (Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
+        _ => return Err(failed("it names no file".to_owned())),
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    fs_err::create_dir_all(parent).map_err(|e| failed(e.to_string()))?;
+    let beside = |what: &str| parent.join(format!(".{name}.{what}-{:016x}", clock::random()));
+    let (new, old) = (beside("new"), beside("old"));
+    let placed = cache.copy_out(artifact, &new).map_err(|e| e.to_string());
+    let placed = placed.and_then(|()| replace(&new, target, &old, artifact.layout).map_err(|e| e.to_string()));
+    if placed.is_err() {
+        remove(&new);
+    }
+    placed.map(|()| true).map_err(failed)
+}
+
+fn has_already(cache: &Cache, artifact: &Artifact, target: &Path) -> bool {
+    let Ok(metadata) = fs_err::symlink_metadata(target) else { return false };
+    let same_layout = match artifact.layout {
+        Layout::File => metadata.is_file(),
+        Layout::Tree => metadata.is_dir(),
+    };
+    same_layout && cache.digest_source(target, artifact.format).is_ok_and(|there| there.digest == artifact.digest)
+}
+
+/// Puts `new` in the place of `target`. A file replaces a file in one step; where a folder is involved and the file
+/// system can't exchange two names, there is a moment without `target`, with the old one beside it.
+fn replace(new: &Path, target: &Path, old: &PathBuf, layout: Layout) -> io::Result<()> {
+    let there = match fs_err::symlink_metadata(target) {
+        Ok(metadata) => metadata,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return fs_err::rename(new, target),
+        Err(e) => return Err(e),
+    };
+    if layout == Layout::File && !there.is_dir() {
+        return fs_err::rename(new, target);
+    }
+    if exchange(new, target).is_ok() {
+        remove(new);
+        return Ok(());
+    }
+    fs_err::rename(target, old)?;
+    if let Err(error) = fs_err::rename(new, target) {
+        fs_err::rename(old, target)?;
+        return Err(error);
+    }
+    remove(old);
+    Ok(())
+}
+
+/// Swaps two names in one step.
+fn exchange(one: &Path, other: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::ffi::CString;
+        use std::os::unix::ffi::OsStrExt;
+        let [one, other] = [one, other].map(|path| CString::new(path.as_os_str().as_bytes()));
+        let (one, other) = (one?, other?);
+        // SAFETY: both pointers are to strings that end in a zero and outlive the call.
+        let done = unsafe {
+            libc::renameat2(libc::AT_FDCWD, one.as_ptr(), libc::AT_FDCWD, other.as_ptr(), libc::RENAME_EXCHANGE)
+        };
+        if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (one, other);
+        Err(io::ErrorKind::Unsupported.into())
+    }
+}
+
+/// Clears away what is left over; what can't be removed does no harm under its hidden name.
+fn remove(path: &Path) {
+    let is_dir = fs_err::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir());
+    let _ = if is_dir { fs_err::remove_dir_all(path) } else { fs_err::remove_file(path) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_replaces_a_folder_whole() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let [new, target, old] = ["new", "target", "old"].map(|name| dir.path().join(name));
+        for (folder, file) in [(&new, "b"), (&target, "a")] {
+            fs_err::create_dir(folder).expect("made");
+            fs_err::write(folder.join(file), file).expect("written");
+        }
+        replace(&new, &target, &old, Layout::Tree).expect("replaced");
+        assert!(target.join("b").is_file() && !target.join("a").exists());
+        assert!(!new.exists() && !old.exists());
+    }
+}

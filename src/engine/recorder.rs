@@ -1,0 +1,65 @@
+//! The stream of events: each goes to the run's folder and to whoever watches, in one order.
+
+use super::{EngineError, Reporter, clock};
+use crate::cache::{Cache, CacheError};
+use crate::event::{Event, EventKind};
+use crate::name::RunId;
+use fs_err::File;
+use std::io::{self, Write};
+use std::sync::{Mutex, PoisonError};
+
+pub(super) struct Recorder<'a> {
+    run: RunId,
+    reporter: &'a dyn Reporter,
+    file: Mutex<Stream>,
+}
+
+struct Stream {
+    file: File,
+    /// The first failure to write: the run goes on to its end, and then fails with it.
+    broken: Option<io::Error>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Takes a run id that nobody has, and opens its folder.
+    pub(super) fn start(cache: &Cache, reporter: &'a dyn Reporter) -> Result<Self, EngineError> {
+        loop {
+            let run = clock::run_id();
+            let dir = cache.run_dir(&run);
+            if let Some(parent) = dir.parent() {
+                fs_err::create_dir_all(parent).map_err(CacheError::Io)?;
+            }
+            match fs_err::create_dir(&dir) {
+                Ok(()) => {}
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(e) => return Err(CacheError::Io(e).into()),
+            }
+            let file = File::create_new(dir.join("events.jsonl")).map_err(CacheError::Io)?;
+            return Ok(Self { run, reporter, file: Mutex::new(Stream { file, broken: None }) });
+        }
+    }
+
+    pub(super) fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    pub(super) fn emit(&self, kind: EventKind) {
+        let event = Event { at: clock::now(), kind };
+        let mut line = event.to_json_line();
+        line.push('\n');
+        // Held while the reporter hears it: both see the same order.
+        let mut stream = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        if stream.broken.is_none() {
+            stream.broken = stream.file.write_all(line.as_bytes()).err();
+        }
+        self.reporter.event(&event);
+    }
+
+    /// Fails where events could not be written.
+    pub(super) fn finish(self) -> Result<(), EngineError> {
+        match self.file.into_inner().unwrap_or_else(PoisonError::into_inner).broken {
+            None => Ok(()),
+            Some(error) => Err(EngineError::Other(format!("the run's events could not be kept: {error}"))),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The user's files: found, looked at, and hashed in parallel before anything runs.
+
+use super::{EngineError, formats};
+use crate::artifact::{Artifact, Format};
+use crate::cache::Cache;
+use crate::pipeline::{Plan, Source};
+use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// The digests of all files and folders that a plan reads.
+#[derive(Debug, Default)]
+pub(super) struct Sources(BTreeMap<(PathBuf, Format), Artifact>);
+
+impl Sources {
+    /// Hashes every source of the plan; reports all that are missing or wrong, together.
+    pub(super) fn read(plan: &Plan, cache: &Cache) -> Result<Self, EngineError> {
+        let mut wanted: BTreeMap<(PathBuf, Format), Vec<String>> = BTreeMap::new();
+        for step in &plan.steps {
+            for (port, source) in &step.inputs {
+                if let Source::Path { path, format, position } = source {
+                    let place = format!("{}:{}:{}", plan.file.display(), position.line, position.column);
+                    let hint = step.hint.as_ref().map_or(String::new(), |hint| format!("\n  {}", hint.trim()));
+                    let message = |what: &str| {
+                        format!("{place}: input `{port}` of stage `{}`: {} {what}{hint}", step.name, path.display())
+                    };
+                    // What is wrong with the file is known later: `{}` keeps its place.
+                    wanted.entry((path.clone(), *format)).or_default().push(message(PLACE));
+                }
+            }
+        }
+        let read: Vec<_> = wanted.par_iter().map(|((path, format), _)| look(cache, path, *format)).collect();
+        let mut sources = BTreeMap::new();
+        let mut problems = Vec::new();
+        for ((source, messages), read) in wanted.into_iter().zip(read) {
+            match read {
+                Ok(artifact) => {
+                    sources.insert(source, artifact);
+                }
+                Err(what) => problems.extend(messages.iter().map(|message| message.replace(PLACE, &what))),
+            }
+        }
+        if problems.is_empty() { Ok(Self(sources)) } else { Err(EngineError::Input(problems.join("\n"))) }
+    }
+
+    pub(super) fn get(&self, path: &Path, format: Format) -> &Artifact {
+        self.0.get(&(path.to_owned(), format)).expect("every source of the plan was hashed")
+    }
+}
+
+const PLACE: &str = "\u{0}";
+
+fn look(cache: &Cache, path: &Path, format: Format) -> Result<Artifact, String> {
+    match fs_err::metadata(path) {
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err("does not exist".to_owned()),
+        Err(e) => return Err(format!("can't be read: {e}")),
+    }
+    match formats::problem(path, format) {
+        Ok(None) => {}
+        Ok(Some(what)) => return Err(what),
+        Err(e) => return Err(format!("can't be read: {e}")),
+    }
+    cache.digest_source(path, format).map_err(|e| format!("can't be read: {e}"))
+}
+
+/// Makes a private, writable copy of a file or folder; links inside a folder are followed.
+pub(super) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    if fs_err::metadata(from)?.is_dir() {
+        fs_err::create_dir(to)?;
+        for entry in fs_err::read_dir(from)? {
+            let entry = entry?;
+            copy(&entry.path(), &to.join(entry.file_name()))?;
+        }
+        return Ok(());
+    }
+    // Shares blocks where the file system can: never a hard link, through which a program could write.
+    reflink_copy::reflink_or_copy(from, to)?;
+    let mode = fs_err::metadata(from)?.permissions().mode();
+    fs_err::set_permissions(to, Permissions::from_mode(mode | 0o600))
+}

@@ -1,0 +1,138 @@
+//! The inside of a worker process: reads a job, runs the stage, says how it went.
+
+use super::job::{Failure, Job, Message};
+use crate::stage::{Sink, StageContext, StageError};
+use crate::stages::StageKind;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::FromRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Progress is said no more often than this.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// Runs one job file: the body of the hidden command `worker`.
+pub fn worker(job: &Path) -> ExitCode {
+    let sink = Arc::new(match Lines::new() {
+        Ok(lines) => lines,
+        Err(_) => return ExitCode::FAILURE,
+    });
+    let message = match catch_unwind(AssertUnwindSafe(|| work(job, &sink))) {
+        Ok(Ok(outputs)) => Message::Done { outputs },
+        Ok(Err(StageError::Input(message))) => Message::Failed { why: Failure::Input, message },
+        Ok(Err(StageError::Failed(message))) => Message::Failed { why: Failure::Failed, message },
+        Ok(Err(StageError::Cancelled)) => {
+            Message::Failed { why: Failure::Cancelled, message: StageError::Cancelled.to_string() }
+        }
+        Err(panic) => {
+            let said = panic.downcast_ref::<String>().map(String::as_str);
+            let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+            Message::Failed { why: Failure::Failed, message: format!("internal error, please report it: {said}") }
+        }
+    };
+    let failed = matches!(message, Message::Failed { .. });
+    sink.say(&message);
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn work(job: &Path, sink: &Lines) -> Result<BTreeMap<crate::name::PortName, PathBuf>, StageError> {
+    let text = fs_err::read(job)?;
+    let job: Job = serde_json::from_slice(&text)
+        .map_err(|e| StageError::Failed(format!("{} is not a job of this version: {e}", job.display())))?;
+    if job.lifeline {
+        die_with_the_run();
+    }
+    signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&sink.cancelled))?;
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(job.threads)
+        .build_global()
+        .map_err(|e| StageError::Failed(format!("can't start {} threads: {e}", job.threads)))?;
+    let kind = StageKind::parse(&job.kind, &job.params)
+        .ok_or_else(|| StageError::Failed(format!("there is no stage `{}` in this version", job.kind)))?
+        .map_err(|problems| {
+            let text = problems.iter().map(|p| format!("{}: {}", p.param, p.message)).collect::<Vec<_>>();
+            StageError::Failed(text.join("; "))
+        })?;
+    let mut ctx = StageContext {
+        inputs: job.inputs,
+        labels: job.labels,
+        output_dir: job.output_dir,
+        outputs: BTreeMap::new(),
+        scratch: job.scratch,
+        threads: job.threads,
+        sink,
+    };
+    kind.stage().run(&mut ctx)?;
+    Ok(ctx.outputs)
+}
+
+/// Ends this process and its children when the run that started it is gone.
+fn die_with_the_run() {
+    std::thread::spawn(|| {
+        let mut nothing = [0_u8; 64];
+        while let Ok(1..) = std::io::stdin().read(&mut nothing) {}
+        // SAFETY: kill takes two numbers; group 0 is our own, in which there are only our children.
+        unsafe {
+            libc::kill(0, libc::SIGKILL);
+        }
+    });
+}
+
+/// Says what happens as lines of JSON.
+struct Lines {
+    out: Mutex<File>,
+    last_progress: Mutex<Option<Instant>>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl Lines {
+    /// Takes standard output for itself: whatever else prints goes to the log.
+    fn new() -> std::io::Result<Self> {
+        // SAFETY: both calls take and give descriptor numbers; the new one is owned by nobody else.
+        let out = unsafe {
+            let copy = libc::fcntl(libc::STDOUT_FILENO, libc::F_DUPFD_CLOEXEC, 3);
+            if copy == -1 || libc::dup2(libc::STDERR_FILENO, libc::STDOUT_FILENO) == -1 {
+                return Err(std::io::Error::last_os_error());
+            }
+            File::from_raw_fd(copy)
+        };
+        Ok(Self { out: Mutex::new(out), last_progress: Mutex::new(None), cancelled: Arc::default() })
+    }
+
+    fn say(&self, message: &Message) {
+        let mut line = serde_json::to_vec(message).expect("messages are plain data");
+        line.push(b'\n');
+        // Where nobody reads any more, the run is gone, and this process about to follow.
+        let _ = self.out.lock().unwrap_or_else(PoisonError::into_inner).write_all(&line);
+    }
+}
+
+impl Sink for Lines {
+    fn progress(&self, done: u64, total: u64, unit: &str) {
+        let mut last = self.last_progress.lock().unwrap_or_else(PoisonError::into_inner);
+        if done < total && last.is_some_and(|last| last.elapsed() < PROGRESS) {
+            return;
+        }
+        *last = Some(Instant::now());
+        self.say(&Message::Progress { done, total, unit: unit.to_owned() });
+    }
+
+    fn metric(&self, name: &str, step: u64, value: f64) {
+        let value = value.is_finite().then_some(value);
+        self.say(&Message::Metric { name: name.to_owned(), step, value });
+    }
+
+    fn warning(&self, message: &str) {
+        self.say(&Message::Warning { message: message.to_owned() });
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::SeqCst)
+    }
+}
