@@ -23,7 +23,7 @@ mod train_tokenizer;
 pub use command::Command;
 pub use compare::Compare;
 pub use evaluate::Evaluate;
-pub use import_sequences::ImportSequences;
+pub use import_sequences::{ImportSequences, Labels};
 pub use predict::Predict;
 pub use report::Report;
 pub use sample_bins::SampleBins;

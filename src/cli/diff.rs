@@ -2,8 +2,8 @@
 
 use super::App;
 use super::exit::CliError;
-use super::plan::because_text;
 use super::select::run_named;
+use crate::engine;
 use crate::cache::{Cache, RunRecord, StepRecord};
 use crate::provenance::{self, Because};
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     for (stage, differences) in found {
         app.printer.line(&format!("{stage}:"))?;
         for because in &differences {
-            app.printer.line(&format!("  {}", because_text(because)))?;
+            app.printer.line(&format!("  {}", engine::in_words(because)))?;
         }
     }
     Ok(())

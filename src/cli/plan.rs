@@ -6,7 +6,6 @@ use super::printer::{Style, duration, table};
 use super::select::PipelineArgs;
 use crate::engine::{self, StepPlan, Verdict};
 use crate::pipeline::Plan;
-use crate::provenance::Because;
 use serde_json::{Value, json};
 
 /// Show what a run would do, and why
@@ -40,7 +39,7 @@ pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliEr
             vec![
                 app.printer.paint(word(step.verdict), style),
                 step.step.to_string(),
-                step.because.first().map_or(String::new(), because_text),
+                step.because.first().map_or(String::new(), engine::in_words),
             ]
         })
         .collect();
@@ -49,7 +48,7 @@ pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliEr
         for step in steps.iter().filter(|step| step.because.len() > 1) {
             app.printer.line(&format!("{}:", step.step))?;
             for because in &step.because {
-                app.printer.line(&format!("  {}", because_text(because)))?;
+                app.printer.line(&format!("  {}", engine::in_words(because)))?;
             }
         }
     }
@@ -104,34 +103,6 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::Hit => "hit",
         Verdict::Run => "run",
         Verdict::Waits => "waits",
-    }
-}
-
-/// One reason in words: `parameter per_bin: 500 -> 300`.
-pub(super) fn because_text(because: &Because) -> String {
-    let Because { what, name, old, new } = because;
-    let change = || format!("{} -> {}", value_text(old), value_text(new));
-    match what.as_str() {
-        "new" => "no earlier execution of this stage".to_owned(),
-        "param" => format!("parameter {name}: {}", change()),
-        "input" => format!("input {name}: {}", change()),
-        "code" => format!("the stage's code: version {}", change()),
-        "device" => format!("device: {}", change()),
-        "forced" => "forced".to_owned(),
-        "missing-object" => format!("damaged or missing in the cache: {}", if new.is_null() { name.clone() } else { value_text(new) }),
-        "upstream" => format!("waits for {name}"),
-        other => format!("{other} {name}: {}", change()),
-    }
-}
-
-fn value_text(value: &Value) -> String {
-    match value {
-        Value::Null => "(none)".to_owned(),
-        Value::String(text) => match text.parse::<crate::digest::Digest>() {
-            Ok(digest) => digest.short(),
-            Err(_) => text.clone(),
-        },
-        other => other.to_string(),
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::App;
 use super::exit::CliError;
-use super::plan::because_text;
 use super::select::PipelineArgs;
 use crate::engine::{self, StepPlan, Verdict};
 use serde_json::json;
@@ -49,7 +48,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             ))?,
         }
         for because in &step.because {
-            app.printer.line(&format!("  {}", because_text(because)))?;
+            app.printer.line(&format!("  {}", engine::in_words(because)))?;
         }
     }
     Ok(())
