@@ -34,6 +34,9 @@ mod stamp;
 mod store;
 pub mod tree;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use ledger::Ledger;
 use records::{Found, Records};
 use runs::Runs;
