@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 mod claim;
 mod durable;
+mod holder;
 mod index;
 mod ledger;
 mod lock;

@@ -3,6 +3,8 @@
 use super::{EngineError, formats};
 use crate::artifact::{Artifact, Format};
 use crate::cache::Cache;
+use crate::cache::tree::{self, Entry};
+use crate::digest::Digest;
 use crate::pipeline::{Plan, Source};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -64,6 +66,19 @@ fn look(cache: &Cache, path: &Path, format: Format) -> Result<Artifact, String> 
         Err(e) => return Err(format!("can't be read: {e}")),
     }
     cache.digest_source(path, format).map_err(|e| format!("can't be read: {e}"))
+}
+
+/// The digest of a private file or folder; always reads it, and remembers nothing.
+pub(super) fn digest(path: &Path) -> std::io::Result<Digest> {
+    if !fs_err::symlink_metadata(path)?.is_dir() {
+        return Ok(Digest::of_file(path)?.0);
+    }
+    let entry = |(relative, file): (String, PathBuf)| -> std::io::Result<Entry> {
+        let (digest, bytes) = Digest::of_file(&file)?;
+        Ok(Entry { digest, bytes, path: relative })
+    };
+    let entries = tree::files(path)?.into_iter().map(entry).collect::<Result<_, _>>()?;
+    Ok(Digest::of(&tree::listing(entries)))
 }
 
 /// Makes a private, writable copy of a file or folder; links inside a folder are followed.
