@@ -75,6 +75,14 @@ macro_rules! catalogue {
                 }
             }
 
+            /// The ports of the stage called `name`, which no parameter changes but a command's outputs.
+            pub fn contract(name: &str) -> Option<crate::stage::Contract> {
+                match name {
+                    $($name => Some($variant::default().contract()),)+
+                    _ => None,
+                }
+            }
+
             /// The JSON Schema of each stage's parameters, by name.
             pub fn schemas() -> Vec<(&'static str, schemars::Schema)> {
                 vec![$(($name, schemars::schema_for!($variant))),+]

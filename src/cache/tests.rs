@@ -58,25 +58,25 @@ pub(crate) fn run_record(run: &str) -> RunRecord {
 }
 
 /// A cache in a folder of its own, with one committed action: a file, a folder and a log.
-struct Bench {
+pub(crate) struct Bench {
     _dir: tempfile::TempDir,
-    cache: Cache,
-    record: ActionRecord,
+    pub cache: Cache,
+    pub record: ActionRecord,
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let cache = Cache::open(&dir.path().join("cache")).expect("opens");
         let record = commit(&cache, dir.path());
         Self { _dir: dir, cache, record }
     }
 
-    fn key(&self) -> ActionKey {
+    pub fn key(&self) -> ActionKey {
         self.record.key
     }
 
-    fn output(&self, port: &str) -> &Artifact {
+    pub fn output(&self, port: &str) -> &Artifact {
         &self.record.outputs[port]
     }
 
@@ -87,12 +87,12 @@ impl Bench {
         }
     }
 
-    fn object(&self, port: &str) -> PathBuf {
+    pub fn object(&self, port: &str) -> PathBuf {
         self.cache.object_path(self.output(port).digest)
     }
 
     /// Writes through the read-only mode of objects, as a broken disk would.
-    fn overwrite(&self, path: &Path, bytes: &[u8]) {
+    pub fn overwrite(&self, path: &Path, bytes: &[u8]) {
         fs_err::remove_file(path).expect("removes");
         fs_err::write(path, bytes).expect("writes");
     }
