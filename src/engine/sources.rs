@@ -1,6 +1,6 @@
-//! The user's files: found, looked at, and hashed in parallel before anything runs.
+//! The user's files: found, and hashed in parallel before anything runs.
 
-use super::{EngineError, formats};
+use super::EngineError;
 use crate::artifact::{Artifact, Format};
 use crate::cache::Cache;
 use crate::cache::tree::{self, Entry};
@@ -58,11 +58,6 @@ fn look(cache: &Cache, path: &Path, format: Format) -> Result<Artifact, String> 
     match fs_err::metadata(path) {
         Ok(_) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err("does not exist".to_owned()),
-        Err(e) => return Err(format!("can't be read: {e}")),
-    }
-    match formats::problem(path, format) {
-        Ok(None) => {}
-        Ok(Some(what)) => return Err(what),
         Err(e) => return Err(format!("can't be read: {e}")),
     }
     cache.digest_source(path, format).map_err(|e| format!("can't be read: {e}"))
