@@ -4,10 +4,12 @@
 //! Parquet ([`rows`]); they enter as the challenge's text ([`tsv`]), become token ids ([`encode`]), and what a model
 //! says about them ([`predictions`]) is measured here ([`metrics`]).
 
+pub mod benchmark;
 pub mod bins;
 pub mod check;
 mod columns;
 pub mod encode;
+pub mod import;
 pub mod metrics;
 pub mod number;
 pub mod predictions;

@@ -142,7 +142,7 @@ impl Moments {
     fn correlation(&self, center: (f64, f64)) -> Option<f64> {
         let varies = |squares: f64, mean: f64| squares > self.n * (ROUNDING * mean.abs().max(1.0)).powi(2);
         (varies(self.xx, center.0) && varies(self.yy, center.1))
-            .then(|| (self.xy / (self.xx.sqrt() * self.yy.sqrt())).clamp(-1.0, 1.0))
+            .then(|| (self.xy / (self.xx * self.yy).sqrt()).clamp(-1.0, 1.0))
     }
 }
 

@@ -12,7 +12,7 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
         xy += dx * dy;
     }
     let varies = |squares: f64, mean: f64| squares > n * (ROUNDING * mean.abs().max(1.0)).powi(2);
-    (x.len() > 1 && varies(xx, mean_x) && varies(yy, mean_y)).then(|| (xy / (xx.sqrt() * yy.sqrt())).clamp(-1.0, 1.0))
+    (x.len() > 1 && varies(xx, mean_x) && varies(yy, mean_y)).then(|| (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0))
 }
 
 /// Spread relative to the mean that single precision makes out of equal numbers.
