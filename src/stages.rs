@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+mod bench;
 mod command;
 mod compare;
 mod data_error;
