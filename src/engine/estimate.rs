@@ -55,8 +55,9 @@ fn size(artifact: &Artifact, path: &Path) -> Size {
     Size { bytes: Some(artifact.bytes), rows: countable.then(|| rows(path)).flatten() }
 }
 
-fn rows(_path: &Path) -> Option<u64> {
-    None
+/// The number of rows by the file's footer; a user's file may hold anything, so even a panicking reader is no news.
+fn rows(path: &Path) -> Option<u64> {
+    std::panic::catch_unwind(|| crate::data::rows::count(path).ok()).ok().flatten()
 }
 
 fn speed(_threads: u32) -> f64 {
