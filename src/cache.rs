@@ -11,15 +11,18 @@
 //! locks/  tmp/  quarantine/  index/   kernel locks; files being written; what was damaged; sled
 //! ```
 
-use crate::action::{ActionKey, ActionRecord};
+use crate::action::{ActionKey, ActionManifest, ActionRecord};
 use crate::artifact::{Artifact, Format, Layout};
 use crate::digest::Digest;
 use crate::name::RunId;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
 mod claim;
+mod du;
 mod durable;
+mod holder;
 mod index;
 mod ledger;
 mod lock;
@@ -33,6 +36,10 @@ mod source;
 mod stamp;
 mod store;
 pub mod tree;
+mod verify;
+
+#[cfg(test)]
+pub(crate) mod tests;
 
 use ledger::Ledger;
 use records::{Found, Records};
@@ -41,7 +48,9 @@ use session::Session;
 use store::{State, Store};
 
 pub use claim::Claim;
+pub use du::{Total, Usage};
 pub use run_record::{RunRecord, StepRecord};
+pub use verify::{Problem, Verification};
 
 /// The layout that this program reads and writes.
 const FORMAT: u32 = 1;
@@ -211,6 +220,26 @@ impl Cache {
             Found::Record(record) => Some(*record),
             Found::Missing | Found::Damaged(_) => None,
         })
+    }
+
+    /// The records that a key ever had, newest first, as far as they can be read.
+    pub fn record_versions(&self, key: ActionKey) -> Result<Vec<ActionRecord>, CacheError> {
+        let mut versions: Vec<ActionRecord> = self.record(key)?.into_iter().collect();
+        let mut seen = BTreeSet::new();
+        while let Some(parent) = versions.last().and_then(|r| r.parent).filter(|parent| seen.insert(*parent)) {
+            let older = self.read_object(parent).ok().and_then(|bytes| records::check(&bytes, key).ok());
+            let Some(older) = older else { break };
+            versions.push(older);
+        }
+        Ok(versions)
+    }
+
+    /// The manifest that a key is the digest of, if it is still there.
+    pub fn manifest(&self, key: ActionKey) -> Result<Option<ActionManifest>, CacheError> {
+        if let Some(record) = self.record(key)? {
+            return Ok(Some(record.manifest));
+        }
+        Ok(self.read_object(key.0).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// The path of an object's bytes (it may not exist).

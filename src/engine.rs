@@ -26,15 +26,16 @@ mod planner;
 mod process;
 mod publish;
 mod recorder;
+mod run;
 mod scheduler;
 mod sources;
 mod worker;
 
 pub use because::in_words;
-pub use coordinator::run;
 pub use environment::environment;
 pub use interrupt::Interrupt;
 pub use planner::{StepPlan, Verdict, plan};
+pub use run::run;
 pub use worker::worker;
 
 /// How a plan is run.

@@ -8,6 +8,26 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+mod command;
+mod diagnostics;
+mod graph;
+mod kinds;
+mod matrix;
+mod nearest;
+mod params;
+mod plan;
+mod publish;
+mod resources;
+mod schema;
+mod sniff;
+mod source;
+mod spec;
+mod wiring;
+
+use diagnostics::Diagnostics;
+use params::Params;
+use spec::PipelineSpec;
+
 /// What the command line says beside the file.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -19,7 +39,7 @@ pub struct Options {
 }
 
 /// A place in a pipeline file, counted from 1.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
     pub line: usize,
     pub column: usize,
@@ -80,6 +100,8 @@ pub struct Problem {
     /// The file as given, or `--set`, `--profile`.
     pub file: String,
     pub position: Option<Position>,
+    /// How many characters of the line are meant; 0 without a position.
+    pub width: usize,
     pub message: String,
     pub help: Option<String>,
     /// The line of the file at the position.
@@ -87,11 +109,61 @@ pub struct Problem {
 }
 
 /// Reads a pipeline file and makes its plan, or gives all its problems at once.
-pub fn load(_file: &Path, _options: &Options) -> Result<Plan, Problems> {
-    todo!()
+pub fn load(file: &Path, options: &Options) -> Result<Plan, Problems> {
+    let text = read(file)?;
+    let mut problems = Diagnostics::new(file.display().to_string(), &text);
+    let spec = source::read(&text, &mut problems).and_then(|root| PipelineSpec::read(&root, &mut problems));
+    // Of a text that can't be read, nothing further is worth saying.
+    let Some(spec) = spec else { return Err(problems.finish()) };
+    let params = Params::resolve(&spec.params, &spec.profiles, options, &mut problems);
+    let built = plan::build(&spec, &params, options.to.as_deref(), &mut problems);
+    if !problems.is_empty() {
+        return Err(problems.finish());
+    }
+    let stem = || file.file_stem().map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    Ok(Plan {
+        name: spec.name.unwrap_or_else(stem),
+        about: spec.about,
+        file: file.to_owned(),
+        params: params.0,
+        steps: built.steps,
+        publish: built.publish,
+        text,
+    })
+}
+
+/// Reads the text of a pipeline file.
+fn read(file: &Path) -> Result<String, Problems> {
+    let refuse = |message: String, help: &str| {
+        let mut problems = Diagnostics::new(file.display().to_string(), "");
+        problems.whole(message).help(help);
+        problems.finish()
+    };
+    let form = "a pipeline file is YAML text that begins with `cistage: 1`";
+    let meta = fs_err::metadata(file).map_err(|error| match error.kind() {
+        std::io::ErrorKind::NotFound => refuse("there is no such pipeline file".into(), "the path is relative to the working directory"),
+        _ => refuse(format!("the pipeline file can't be read: {error}"), form),
+    })?;
+    if !meta.is_file() {
+        let what = if meta.is_dir() { "a folder" } else { "no plain file" };
+        return Err(refuse(format!("this is {what}, not a pipeline file"), form));
+    }
+    if meta.len() > source::MOST_BYTES as u64 {
+        return Err(refuse(format!("the file has {} bytes; a pipeline file may have {}", meta.len(), source::MOST_BYTES), form));
+    }
+    let bytes = fs_err::read(file).map_err(|error| refuse(format!("the pipeline file can't be read: {error}"), form))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
+        refuse(format!("line {line} is not UTF-8 text"), form)
+    })?;
+    if text.trim().is_empty() {
+        return Err(refuse("the pipeline file is empty".into(), form));
+    }
+    Ok(text)
 }
 
 /// The JSON Schema of pipeline files.
 pub fn schema() -> Value {
-    todo!()
+    schema::schema()
 }

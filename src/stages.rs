@@ -6,6 +6,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+mod bench;
 mod command;
 mod compare;
 mod data_error;
@@ -71,6 +73,14 @@ macro_rules! catalogue {
             pub fn defaults(name: &str) -> Option<Map<String, Value>> {
                 match name {
                     $($name => Some(as_map(&$variant::default())),)+
+                    _ => None,
+                }
+            }
+
+            /// The ports of the stage called `name`, which no parameter changes but a command's outputs.
+            pub fn contract(name: &str) -> Option<crate::stage::Contract> {
+                match name {
+                    $($name => Some($variant::default().contract()),)+
                     _ => None,
                 }
             }

@@ -49,7 +49,7 @@ fn sign(lock: &mut File) -> io::Result<()> {
     write!(lock, "process {} on {} since {}", std::process::id(), host.trim(), jiff::Timestamp::now())
 }
 
-fn holder(path: &Path) -> String {
+pub(super) fn holder(path: &Path) -> String {
     let mut text = String::new();
     // Limited and cleaned: the file may hold anything.
     let read = File::open(path).and_then(|file| file.take(300).read_to_string(&mut text));

@@ -86,7 +86,8 @@ impl Records {
     }
 }
 
-fn key_of(name: &str) -> Option<ActionKey> {
+/// The key of a record's file, shard and name together.
+pub fn key_of(name: &str) -> Option<ActionKey> {
     Digest::from_hex(name.strip_suffix(".json")?).ok().map(ActionKey)
 }
 

@@ -44,7 +44,7 @@ impl<'a> History<'a> {
         Ok(if reasons.is_empty() { gone() } else { reasons })
     }
 
-    /// Why a step may have to execute once its `missing` inputs are known; `manifest` makes its manifest from digests.
+    /// Why a step may have to execute, as far as `known` inputs tell; `upstream` stages make the others.
     pub(super) fn explain_waiting(
         &self,
         step: &Step,

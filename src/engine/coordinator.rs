@@ -1,4 +1,4 @@
-//! One run: the loop that looks steps up, starts misses, and settles each step once.
+//! The loop that looks steps up, starts misses, and settles each step once.
 
 use super::because::{History, in_words};
 use super::capacity::Capacity;
@@ -8,13 +8,12 @@ use super::process::Control;
 use super::recorder::Recorder;
 use super::scheduler::Scheduler;
 use super::sources::Sources;
-use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, manifest, publish};
+use super::{RunOptions, manifest, publish};
 use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, Input, Origin};
 use crate::artifact::Artifact;
-use crate::cache::run_record::RUN_SCHEMA;
-use crate::cache::{Cache, Lookup, RunRecord, StepRecord};
+use crate::cache::{Cache, CacheError, Lookup, StepRecord};
 use crate::digest::Digest;
-use crate::event::{EventKind, Outcome, OutputSummary, RunOutcome};
+use crate::event::{EventKind, Outcome, OutputSummary};
 use crate::name::{PortName, StageName};
 use crate::pipeline::{Plan, Source};
 use crate::stage::Resources;
@@ -27,81 +26,6 @@ use std::time::{Duration, Instant};
 /// How often a request to stop is looked for while stages run.
 const HEED: Duration = Duration::from_millis(50);
 
-/// Runs a plan: serves what the cache has, executes the rest, records all of it.
-pub fn run(
-    plan: &Plan,
-    cache: &Cache,
-    options: &RunOptions,
-    reporter: &dyn Reporter,
-    interrupt: &Interrupt,
-) -> Result<RunSummary, EngineError> {
-    let began = Instant::now();
-    let started = clock::now();
-    let forced = force::forced(plan, &options.force)?;
-    let capacity = Capacity::of_machine(options);
-    capacity.check(plan)?;
-    let sources = Sources::read(plan, cache)?;
-    let text = cache.put_bytes(plan.text.as_bytes())?;
-    let recorder = Recorder::start(cache, reporter)?;
-    recorder.emit(EventKind::RunStarted {
-        run: recorder.run().clone(),
-        pipeline: plan.name.clone(),
-        stages: plan.steps.iter().map(|step| step.name.clone()).collect(),
-    });
-    let mut coordinator = Coordinator::new(plan, cache, &recorder, interrupt, &sources, capacity, &forced, options);
-    coordinator.walk()?;
-    let published = coordinator.publish();
-    let (records, input_error) = coordinator.finish();
-
-    let count = |outcome| records.iter().filter(|record| record.outcome == outcome).count() as u64;
-    let interrupted = interrupt.is_raised() && count(Outcome::Cancelled) + count(Outcome::Skipped) > 0;
-    let outcome = match (&published, interrupted) {
-        (_, true) => RunOutcome::Cancelled,
-        (Ok(_), false) if count(Outcome::Failed) + count(Outcome::Skipped) == 0 => RunOutcome::Succeeded,
-        _ => RunOutcome::Failed,
-    };
-    let summary = RunSummary {
-        run: recorder.run().clone(),
-        outcome,
-        input_error: input_error && published.is_ok(),
-        ran: count(Outcome::Ran),
-        hit: count(Outcome::Hit),
-        failed: count(Outcome::Failed),
-        skipped: count(Outcome::Skipped),
-        seconds: began.elapsed().as_secs_f64(),
-    };
-    let committed = cache.commit_run(RunRecord {
-        schema: RUN_SCHEMA.to_owned(),
-        run: summary.run.clone(),
-        pipeline: plan.name.clone(),
-        file: plan.file.display().to_string(),
-        text,
-        profiles: options.profiles.clone(),
-        sets: options.sets.clone(),
-        argv: options.argv.clone(),
-        params: plan.params.clone(),
-        started,
-        seconds: summary.seconds,
-        outcome,
-        steps: records,
-        published: published.unwrap_or_default(),
-        environment: environment(capacity.cpus),
-        previous: None,
-    });
-    recorder.emit(EventKind::RunFinished {
-        run: summary.run.clone(),
-        outcome,
-        ran: summary.ran,
-        hit: summary.hit,
-        failed: summary.failed,
-        skipped: summary.skipped,
-        seconds: summary.seconds,
-    });
-    committed?;
-    recorder.finish()?;
-    Ok(summary)
-}
-
 /// A step under way.
 #[derive(Default)]
 struct Track {
@@ -113,7 +37,7 @@ struct Track {
     settled: Option<StepRecord>,
 }
 
-struct Coordinator<'a> {
+pub(super) struct Coordinator<'a> {
     plan: &'a Plan,
     cache: &'a Cache,
     recorder: &'a Recorder<'a>,
@@ -137,7 +61,7 @@ struct Coordinator<'a> {
 
 impl<'a> Coordinator<'a> {
     #[expect(clippy::too_many_arguments, reason = "all that one run is made of, gathered once")]
-    fn new(
+    pub(super) fn new(
         plan: &'a Plan,
         cache: &'a Cache,
         recorder: &'a Recorder<'a>,
@@ -178,17 +102,13 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Settles every step.
-    fn walk(&mut self) -> Result<(), EngineError> {
+    pub(super) fn walk(&mut self) {
         let (cache, recorder) = (self.cache, self.recorder);
-        let walked = thread::scope(|scope| {
+        thread::scope(|scope| {
             let (send, receive) = mpsc::channel();
             loop {
                 self.heed();
-                if let Err(error) = self.look_up_all() {
-                    // The threads under way are waited for; they need not finish what nobody will record.
-                    self.tracks.iter().for_each(|track| track.control.stop(Urgency::Stop));
-                    return Err(error);
-                }
+                self.look_up_all();
                 while let Some(i) = (!self.is_stopping()).then(|| self.scheduler.admit()).flatten() {
                     let (send, action, control) = (send.clone(), self.action(i), Arc::clone(&self.tracks[i].control));
                     scope.spawn(move || {
@@ -197,7 +117,7 @@ impl<'a> Coordinator<'a> {
                     });
                 }
                 if self.scheduler.running() == 0 {
-                    return Ok(());
+                    break;
                 }
                 match receive.recv_timeout(HEED) {
                     Ok((i, completion)) => self.complete(i, completion),
@@ -206,9 +126,7 @@ impl<'a> Coordinator<'a> {
                 }
             }
         });
-        walked?;
         self.skip_the_rest();
-        Ok(())
     }
 
     fn is_stopping(&self) -> bool {
@@ -225,14 +143,15 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Looks up all steps whose inputs are known; each hit may make further inputs known.
-    fn look_up_all(&mut self) -> Result<(), EngineError> {
+    fn look_up_all(&mut self) {
         while let Some(i) = (!self.is_stopping()).then(|| self.scheduler.known()).flatten() {
-            self.look_up(i)?;
+            if let Err(error) = self.look_up(i) {
+                self.fail(i, format!("the cache failed: {error}"), false, None, Cost::default(), 0.0);
+            }
         }
-        Ok(())
     }
 
-    fn look_up(&mut self, i: usize) -> Result<(), EngineError> {
+    fn look_up(&mut self, i: usize) -> Result<(), CacheError> {
         let step = &self.plan.steps[i];
         let inputs = self.inputs(i);
         let digests = inputs.iter().map(|(port, input)| (port.clone(), input.artifact.digest)).collect();
@@ -305,21 +224,24 @@ impl<'a> Coordinator<'a> {
         match ending {
             Ending::Hit(record) => self.serve(i, &record, Outcome::Hit, cost, seconds),
             Ending::Ran(record) => self.serve(i, &record, Outcome::Ran, cost, seconds),
-            Ending::Failed { message, input } => {
-                self.input_error &= input;
-                self.failed.get_or_insert(i);
-                self.settle(i, Outcome::Failed, BTreeMap::new(), log, Some(message), cost, seconds);
-                let reason = format!("needs {}, which failed", self.plan.steps[i].name);
-                for dependent in self.scheduler.dependents(i) {
-                    self.skip(dependent, &reason);
-                }
-            }
+            Ending::Failed { message, input } => self.fail(i, message, input, log, cost, seconds),
             Ending::Cancelled => {
                 self.settle(i, Outcome::Cancelled, BTreeMap::new(), log, None, cost, seconds);
                 self.input_error = false;
             }
         }
         self.scheduler.unpark(&parked);
+    }
+
+    /// Settles a failed step, and all that need it.
+    fn fail(&mut self, i: usize, message: String, input: bool, log: Option<Artifact>, cost: Cost, seconds: f64) {
+        self.input_error &= input;
+        self.failed.get_or_insert(i);
+        self.settle(i, Outcome::Failed, BTreeMap::new(), log, Some(message), cost, seconds);
+        let reason = format!("needs {}, which failed", self.plan.steps[i].name);
+        for dependent in self.scheduler.dependents(i) {
+            self.skip(dependent, &reason);
+        }
     }
 
     /// Settles a step whose outputs are known.
@@ -397,16 +319,16 @@ impl<'a> Coordinator<'a> {
         });
     }
 
-    /// After a complete success, places the results in the working directory.
-    fn publish(&self) -> Result<BTreeMap<String, Digest>, ()> {
+    /// After a complete success, places the results in the working directory. Gives what is there now, and whether
+    /// that is all.
+    pub(super) fn publish(&self) -> (BTreeMap<String, Digest>, bool) {
         let mut published = BTreeMap::new();
         let complete = |track: &Track| {
             track.settled.as_ref().is_some_and(|record| matches!(record.outcome, Outcome::Ran | Outcome::Hit))
         };
         if !self.tracks.iter().all(complete) {
-            return Ok(published);
+            return (published, true);
         }
-        let mut problems = 0;
         for (path, (stage, port)) in &self.plan.publish {
             let made = self.tracks[self.places[stage]].settled.as_ref().expect("all are settled");
             let artifact = &made.outputs[port];
@@ -418,17 +340,15 @@ impl<'a> Coordinator<'a> {
                     }
                     published.insert(path.clone(), artifact.digest);
                 }
-                Err(message) => {
-                    problems += 1;
-                    self.recorder.emit(EventKind::Warning { stage: None, message });
-                }
+                Err(message) => self.recorder.emit(EventKind::Warning { stage: None, message }),
             }
         }
-        if problems == 0 { Ok(published) } else { Err(()) }
+        let all = published.len() == self.plan.publish.len();
+        (published, all)
     }
 
     /// The records of all steps, in the plan's order, and whether every failure was the user's data.
-    fn finish(self) -> (Vec<StepRecord>, bool) {
+    pub(super) fn finish(self) -> (Vec<StepRecord>, bool) {
         let input_error = self.failed.is_some() && self.input_error;
         let records = self.tracks.into_iter().map(|track| track.settled.expect("walk settles every step")).collect();
         (records, input_error)

@@ -20,7 +20,7 @@ pub(super) fn fill_in(plan: &Plan, cache: &Cache, capacity: &Capacity, steps: &m
     }
     // Measuring takes a moment: only where somebody asks for it.
     let heavy = steps.iter().any(|step| step.verdict != Verdict::Hit && HEAVY.contains(&step.kind.as_str()));
-    let flops = if heavy { speed(capacity.cpus) } else { 0.0 };
+    let flops = if heavy { crate::model::speed::measure(capacity.cpus as usize) } else { 0.0 };
     let mut foretold: BTreeMap<(StageName, PortName), Size> = BTreeMap::new();
     for (step, planned) in plan.steps.iter().zip(steps) {
         if planned.verdict == Verdict::Hit {
@@ -55,10 +55,7 @@ fn size(artifact: &Artifact, path: &Path) -> Size {
     Size { bytes: Some(artifact.bytes), rows: countable.then(|| rows(path)).flatten() }
 }
 
-fn rows(_path: &Path) -> Option<u64> {
-    None
-}
-
-fn speed(_threads: u32) -> f64 {
-    0.0
+/// The number of rows by the file's footer; a user's file may hold anything, so even a panicking reader is no news.
+fn rows(path: &Path) -> Option<u64> {
+    std::panic::catch_unwind(|| crate::data::rows::count(path).ok()).ok().flatten()
 }

@@ -13,7 +13,10 @@ use crate::pipeline::{Source, Step};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+/// How often the lock of another process is looked at.
+const POLL: Duration = Duration::from_millis(100);
 
 /// A step with all that its execution needs.
 #[derive(Debug)]
@@ -102,6 +105,16 @@ impl Attempt<'_> {
             let message = format!("waiting: {who} works on this already");
             self.recorder.emit(EventKind::Warning { stage: Some(step.name.clone()), message });
         };
+        // The wait for a lock can't be interrupted: looked at from afar first, so that Ctrl-C ends it.
+        if let Some(who) = self.cache.holder(self.action.key)? {
+            waiting(&who);
+            while self.cache.holder(self.action.key)?.is_some() {
+                if self.control.is_stopped() {
+                    return Err(Stop::Cancelled);
+                }
+                std::thread::sleep(POLL);
+            }
+        }
         let claim = match self.cache.claim(self.action.key, self.action.force, &mut waiting)? {
             Claimed::Hit(record) => return Ok(Ending::Hit(record)),
             Claimed::Claim(claim) => claim,
@@ -174,7 +187,7 @@ impl Attempt<'_> {
                     Source::Step { .. } => self.cache.copy_out(artifact, &copy)?,
                     Source::Path { path, .. } => {
                         super::sources::copy(path, &copy)?;
-                        if !self.is_still(&copy, artifact)? {
+                        if super::sources::digest(&copy)? != artifact.digest {
                             return Err(self.changed(path));
                         }
                     }
@@ -200,7 +213,7 @@ impl Attempt<'_> {
         for (port, source) in &self.action.step.inputs {
             let artifact = &self.action.inputs[port].artifact;
             if self.is_command() {
-                if !self.is_still(&paths[port], artifact)? {
+                if super::sources::digest(&paths[port]).ok() != Some(artifact.digest) {
                     return Err(format!(
                         "stage `{}` changed its input `{port}`: a program must leave its inputs as they are",
                         self.action.step.name

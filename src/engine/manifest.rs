@@ -19,16 +19,7 @@ pub(super) fn manifest(step: &Step, inputs: BTreeMap<PortName, Digest>) -> Actio
     }
 }
 
-/// The numeric target of this machine.
+/// The numeric target of this machine, on which the bytes of trained models and predictions depend.
 pub(super) fn target() -> String {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if is_x86_feature_detected!("avx512f") {
-            return "cpu-avx512".to_owned();
-        }
-        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return "cpu-avx2".to_owned();
-        }
-    }
-    "cpu".to_owned()
+    crate::model::device::target().to_owned()
 }

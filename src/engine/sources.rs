@@ -1,8 +1,10 @@
-//! The user's files: found, looked at, and hashed in parallel before anything runs.
+//! The user's files: found, and hashed in parallel before anything runs.
 
-use super::{EngineError, formats};
+use super::EngineError;
 use crate::artifact::{Artifact, Format};
 use crate::cache::Cache;
+use crate::cache::tree::{self, Entry};
+use crate::digest::Digest;
 use crate::pipeline::{Plan, Source};
 use rayon::prelude::*;
 use std::collections::BTreeMap;
@@ -58,12 +60,20 @@ fn look(cache: &Cache, path: &Path, format: Format) -> Result<Artifact, String> 
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err("does not exist".to_owned()),
         Err(e) => return Err(format!("can't be read: {e}")),
     }
-    match formats::problem(path, format) {
-        Ok(None) => {}
-        Ok(Some(what)) => return Err(what),
-        Err(e) => return Err(format!("can't be read: {e}")),
-    }
     cache.digest_source(path, format).map_err(|e| format!("can't be read: {e}"))
+}
+
+/// The digest of a private file or folder; always reads it, and remembers nothing.
+pub(super) fn digest(path: &Path) -> std::io::Result<Digest> {
+    if !fs_err::symlink_metadata(path)?.is_dir() {
+        return Ok(Digest::of_file(path)?.0);
+    }
+    let entry = |(relative, file): (String, PathBuf)| -> std::io::Result<Entry> {
+        let (digest, bytes) = Digest::of_file(&file)?;
+        Ok(Entry { digest, bytes, path: relative })
+    };
+    let entries = tree::files(path)?.into_iter().map(entry).collect::<Result<_, _>>()?;
+    Ok(Digest::of(&tree::listing(entries)))
 }
 
 /// Makes a private, writable copy of a file or folder; links inside a folder are followed.

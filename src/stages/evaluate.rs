@@ -1,9 +1,15 @@
 //! `evaluate`: compares the predictions of models with measured values, overall and per bin.
 
 use crate::artifact::Format;
-use crate::stage::{Contract, Port, Stage, StageContext, StageError};
+use crate::data::{metrics, rows};
+use crate::model::Model;
+use crate::name::PortName;
+use crate::seed::Seed;
+use crate::stage::{Contract, Estimate, Machine, Port, Resources, Size, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::collections::BTreeMap;
 
 /// Compares the predictions of models with measured values, overall and per bin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,7 +42,60 @@ impl Stage for Evaluate {
         }
     }
 
-    fn run(&self, _ctx: &mut StageContext<'_>) -> Result<(), StageError> {
-        todo!()
+    fn needs(&self) -> Resources {
+        Resources::ALL_CPUS
+    }
+
+    fn estimate(&self, inputs: &BTreeMap<PortName, Size>, _machine: &Machine) -> Estimate {
+        let rows = inputs.get("rows").and_then(|size| size.rows);
+        let models = inputs.len().saturating_sub(1) as u64;
+        Estimate { samples: rows.map(|rows| rows * models), ..Estimate::default() }
+    }
+
+    fn settle(&mut self, inputs: &[&str], _given: &[&str]) -> Vec<(&'static str, String)> {
+        if inputs.iter().any(|port| *port != "rows") {
+            return Vec::new();
+        }
+        vec![("", "there is no model to evaluate: add inputs such as `base: train.model`".to_owned())]
+    }
+
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
+        let rows = rows::read(ctx.input("rows"))?;
+        let label = ctx.label("rows");
+        if rows.is_empty() {
+            return Err(StageError::Input(format!("{label} has no rows: there is nothing to evaluate on")));
+        }
+        let missing = rows.expression.iter().filter(|value| value.is_none()).count();
+        if missing > 0 {
+            return Err(StageError::Input(format!(
+                "{label}: {missing} of {} rows have no measured expression to compare with; `predict` takes such rows",
+                rows.len()
+            )));
+        }
+        let expression: Vec<f64> = rows.expression.iter().flatten().copied().collect();
+        let ports: Vec<PortName> = ctx.inputs.keys().filter(|port| port.as_str() != "rows").cloned().collect();
+        if ports.is_empty() {
+            return Err(StageError::Input("there is no model to evaluate: add inputs such as `base: train.model`".into()));
+        }
+        let total = (rows.len() * ports.len()) as u64;
+        let mut models = BTreeMap::new();
+        for (i, port) in ports.iter().enumerate() {
+            let model = Model::read(ctx.input(port.as_str()))?;
+            let sink = ctx.sink;
+            let before = i * rows.len();
+            let predicted = model.predict(&rows.sequences, ctx.threads, &mut |done| {
+                sink.progress((before + done) as u64, total, "rows");
+                !sink.is_cancelled()
+            })?;
+            let prediction = predicted.ok_or(StageError::Cancelled)?;
+            if prediction.len() > 1 && prediction.iter().all(|value| value == &prediction[0]) {
+                ctx.warning(&format!("{port}: the model predicts the same for every row"));
+            }
+            models.insert(port.clone(), metrics::evaluate(&expression, &prediction, self.bootstrap, Seed(self.seed)));
+        }
+        let metrics = json!({ "rows": rows.len(), "models": models });
+        let path = ctx.output("metrics", Format::Metrics);
+        fs_err::write(path, serde_json::to_string_pretty(&metrics).expect("plain data") + "\n")?;
+        Ok(())
     }
 }

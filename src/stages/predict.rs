@@ -1,9 +1,14 @@
 //! `predict`: predicts expression with a trained model.
 
 use crate::artifact::Format;
-use crate::stage::{Contract, Port, Stage, StageContext, StageError};
+use crate::data::predictions::Predictions;
+use crate::data::rows;
+use crate::model::Model;
+use crate::name::PortName;
+use crate::stage::{Contract, Estimate, Machine, Port, Resources, Size, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Predicts expression with a trained model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema, Default)]
@@ -25,7 +30,34 @@ impl Stage for Predict {
         }
     }
 
-    fn run(&self, _ctx: &mut StageContext<'_>) -> Result<(), StageError> {
-        todo!()
+    fn needs(&self) -> Resources {
+        Resources::ALL_CPUS
+    }
+
+    fn estimate(&self, inputs: &BTreeMap<PortName, Size>, _machine: &Machine) -> Estimate {
+        let rows = inputs.get("rows").and_then(|size| size.rows);
+        Estimate {
+            rows: rows.into_iter().map(|rows| ("predictions", rows)).collect(),
+            samples: rows,
+            ..Estimate::default()
+        }
+    }
+
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
+        let model = Model::read(ctx.input("model"))?;
+        let rows = rows::read(ctx.input("rows"))?;
+        let total = rows.len() as u64;
+        let sink = ctx.sink;
+        let predicted = model.predict(&rows.sequences, ctx.threads, &mut |done| {
+            sink.progress(done as u64, total, "rows");
+            !sink.is_cancelled()
+        })?;
+        let prediction = predicted.ok_or(StageError::Cancelled)?;
+        if prediction.len() > 1 && prediction.iter().all(|value| value == &prediction[0]) {
+            ctx.warning("the model predicts the same for every row");
+        }
+        let path = ctx.output("predictions", Format::Predictions);
+        Predictions { pos: rows.pos, prediction }.write(&path)?;
+        Ok(())
     }
 }

@@ -1,0 +1,244 @@
+//! Checks a whole cache: every object re-hashed, every record read, the chain of runs followed. Only reports.
+
+use super::records::{self, sharded};
+use super::{Cache, CacheError, runs};
+use crate::action::{ActionKey, ActionRecord};
+use crate::artifact::{Artifact, Layout};
+use crate::digest::Digest;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::Path;
+
+/// Something that is not as it was written.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Problem {
+    /// Relative to the cache.
+    pub file: String,
+    pub what: String,
+}
+
+/// What a check of the whole cache found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    pub objects: u64,
+    /// Bytes of the objects.
+    pub bytes: u64,
+    pub records: u64,
+    pub runs: u64,
+    /// `None` where the index was not looked at: there is none, it is in use, or the cache is open for reading alone.
+    pub index_entries: Option<u64>,
+    pub problems: Vec<Problem>,
+}
+
+impl Cache {
+    /// Re-hashes every object and reads every record. Changes nothing; what it finds damaged, the next run that meets
+    /// it makes anew.
+    pub fn verify(&self) -> Result<Verification, CacheError> {
+        let mut found = Verification::default();
+        let sound = self.verify_objects(&mut found)?;
+        self.verify_records(&sound, &mut found)?;
+        self.verify_runs(&mut found)?;
+        if let Some((entries, damaged)) = self.ledger.check() {
+            found.index_entries = Some(entries as u64);
+            if damaged > 0 {
+                let what = format!("{damaged} damaged entries: remove this folder, it is made anew");
+                found.problems.push(Problem { file: "index".into(), what });
+            }
+        }
+        found.problems.sort();
+        Ok(found)
+    }
+
+    /// The path of a file of this cache, as problems name it.
+    pub(crate) fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(self.root()).unwrap_or(path).display().to_string()
+    }
+
+    /// Hashes the bytes of an object, whatever the memo says; an error says what is wrong.
+    pub(crate) fn rehash(&self, digest: Digest) -> Result<u64, Problem> {
+        let path = self.object_path(digest);
+        let problem = |what: String| Problem { file: self.relative(&path), what: format!("{digest} {what}") };
+        match Digest::of_file(&path) {
+            Ok((found, bytes)) if found == digest => Ok(bytes),
+            Ok((found, _)) => Err(problem(format!("is damaged: its bytes are now {}", found.short()))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Err(problem("is missing".to_owned())),
+            Err(e) => Err(problem(format!("can't be read: {e}"))),
+        }
+    }
+
+    /// Reads the record file of a key, checked; an error says what is wrong.
+    pub(crate) fn reread(&self, key: ActionKey) -> Result<ActionRecord, Problem> {
+        let file = self.relative(&self.records.path(key));
+        let problem = |what: String| Problem { file: file.clone(), what: format!("the record of {key} {what}") };
+        match self.records.bytes(key) {
+            Ok(Some(bytes)) => records::check(&bytes, key).map_err(problem),
+            Ok(None) => Err(problem("is missing".to_owned())),
+            Err(e) => Err(problem(format!("can't be read: {e}"))),
+        }
+    }
+
+    /// Objects of an artifact: itself and, of a folder, its files.
+    pub(crate) fn objects_of(&self, artifact: &Artifact) -> Vec<Digest> {
+        let mut objects = vec![artifact.digest];
+        if artifact.layout == Layout::Tree {
+            // An unreadable listing is found as a damaged object.
+            let entries = self.tree(artifact.digest).unwrap_or_default();
+            objects.extend(entries.into_iter().map(|e| e.digest));
+        }
+        objects
+    }
+
+    fn verify_objects(&self, found: &mut Verification) -> Result<BTreeSet<Digest>, CacheError> {
+        let files = sharded(&self.root().join("objects"))?;
+        let checked: Vec<Result<(Digest, u64), Problem>> = files
+            .par_iter()
+            .map(|(name, path)| match Digest::from_hex(name) {
+                Ok(digest) => self.rehash(digest).map(|bytes| (digest, bytes)),
+                Err(_) => Err(Problem { file: self.relative(path), what: "is not an object of this cache".into() }),
+            })
+            .collect();
+        let mut sound = BTreeSet::new();
+        for result in checked {
+            found.objects += 1;
+            match result {
+                Ok((digest, bytes)) => {
+                    found.bytes += bytes;
+                    sound.insert(digest);
+                }
+                Err(problem) => found.problems.push(problem),
+            }
+        }
+        Ok(sound)
+    }
+
+    fn verify_records(&self, sound: &BTreeSet<Digest>, found: &mut Verification) -> Result<(), CacheError> {
+        for (name, path) in sharded(&self.root().join("actions"))? {
+            let Some(key) = records::key_of(&name) else {
+                let what = "is not a record of this cache".into();
+                found.problems.push(Problem { file: self.relative(&path), what });
+                continue;
+            };
+            found.records += 1;
+            let record = match self.reread(key) {
+                Ok(record) => record,
+                Err(problem) => {
+                    found.problems.push(problem);
+                    continue;
+                }
+            };
+            let mut need = |object: Digest, whose: String| {
+                // A damaged object is in the list already, under its own name.
+                if !sound.contains(&object) && !self.object_path(object).exists() {
+                    let what = format!("{whose} is missing: object {object}");
+                    found.problems.push(Problem { file: self.relative(&path), what });
+                }
+            };
+            need(key.0, "the manifest".to_owned());
+            for (port, output) in &record.outputs {
+                for object in self.objects_of(output) {
+                    need(object, format!("output {port} of {}", record.stage));
+                }
+            }
+            if let Some(log) = &record.log {
+                need(log.digest, format!("the log of {}", record.stage));
+            }
+        }
+        Ok(())
+    }
+
+    fn verify_runs(&self, found: &mut Verification) -> Result<(), CacheError> {
+        let (mut written, mut previous) = (BTreeSet::new(), BTreeMap::new());
+        for run in self.runs.ids()? {
+            // A run that was killed has no record: no damage.
+            let Some(bytes) = self.runs.bytes(&run)? else { continue };
+            found.runs += 1;
+            written.insert(Digest::of(&bytes));
+            match runs::check(&bytes, &run) {
+                Ok(record) => previous.extend(record.previous.map(|digest| (run, digest))),
+                Err(what) => found.problems.push(Problem { file: self.relative(&self.runs.file(&run)), what }),
+            }
+        }
+        for (run, digest) in &previous {
+            if !written.contains(digest) {
+                let what = format!("the run recorded before it was removed or altered ({digest})");
+                found.problems.push(Problem { file: self.relative(&self.runs.file(run)), what });
+            }
+        }
+        let file = "runs/head.json".to_owned();
+        match self.runs.head()? {
+            Some(Ok(head)) if written.contains(&head.digest) => {}
+            Some(Ok(head)) => {
+                let what = format!("the record of the newest run, {}, was removed or altered", head.run);
+                found.problems.push(Problem { file, what });
+            }
+            Some(Err(what)) => found.problems.push(Problem { file, what }),
+            // The first run may have been killed just before it wrote this file.
+            None if previous.is_empty() => {}
+            None => found.problems.push(Problem { file, what: "is missing".into() }),
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::cache::tests::{Bench, run_record};
+    use crate::name::RunId;
+
+    fn problems(bench: &Bench) -> Vec<String> {
+        let found = bench.cache.verify().expect("reads").problems;
+        found.into_iter().map(|p| format!("{}: {}", p.file.split('/').next().unwrap_or(""), p.what)).collect()
+    }
+
+    #[test]
+    fn a_sound_cache_has_no_problems_and_all_is_counted() {
+        let bench = Bench::new();
+        bench.cache.commit_run(run_record("20261123-094012-0000")).expect("commits");
+        let found = bench.cache.verify().expect("reads");
+        assert_eq!((found.objects, found.records, found.runs), (6, 1, 1));
+        assert!(found.index_entries.is_some_and(|n| n > 0));
+        assert_eq!(found.problems, []);
+    }
+
+    #[test]
+    fn a_damaged_object_and_a_missing_one_are_named_and_left_alone() {
+        let bench = Bench::new();
+        let (rows, model) = (bench.output("rows").digest, bench.output("model").digest);
+        bench.overwrite(&bench.object("rows"), b"other");
+        fs_err::remove_file(bench.object("model")).expect("removes");
+        let found = problems(&bench);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0], format!("actions: output model of split is missing: object {model}"));
+        assert!(found[1].starts_with(&format!("objects: {rows} is damaged")), "{found:?}");
+        assert!(bench.object("rows").exists());
+    }
+
+    #[test]
+    fn a_run_record_that_was_removed_or_altered_breaks_the_chain() {
+        let names = ["20261123-094012-0000", "20261123-094013-0000", "20261123-094014-0000"];
+        for (removed, broken) in [(0, names[1]), (1, names[2]), (2, "head.json")] {
+            let bench = Bench::new();
+            for name in names {
+                bench.cache.commit_run(run_record(name)).expect("commits");
+            }
+            let file = bench.cache.runs.file(&RunId::parse(names[removed]).expect("valid"));
+            fs_err::remove_file(file).expect("removes");
+            let found = bench.cache.verify().expect("reads").problems;
+            assert!(found.len() == 1 && found[0].file.contains(broken), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn a_changed_run_record_is_named() {
+        let bench = Bench::new();
+        let name = "20261123-094012-0000";
+        bench.cache.commit_run(run_record(name)).expect("commits");
+        let file = bench.cache.runs.file(&RunId::parse(name).expect("valid"));
+        let text = fs_err::read_to_string(&file).expect("there").replace("test.yaml", "other.yaml");
+        bench.overwrite(&file, text.as_bytes());
+        assert_eq!(bench.cache.run(&RunId::parse(name).expect("valid")).expect("reads"), None);
+        assert_eq!(problems(&bench).len(), 2, "the record itself, and the end of the chain");
+    }
+}

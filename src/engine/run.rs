@@ -1,0 +1,95 @@
+//! One run, from the first hash to its record.
+
+use super::capacity::Capacity;
+use super::coordinator::Coordinator;
+use super::interrupt::Interrupt;
+use super::recorder::Recorder;
+use super::sources::Sources;
+use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force};
+use crate::cache::run_record::RUN_SCHEMA;
+use crate::cache::{Cache, RunRecord};
+use crate::event::{EventKind, Outcome, RunOutcome};
+use crate::pipeline::Plan;
+use std::time::Instant;
+
+/// Runs a plan: serves what the cache has, executes the rest, publishes, and records all of it.
+///
+/// `Err` means that nothing was started, or that the run could not be recorded; a failed stage is a failed run.
+pub fn run(
+    plan: &Plan,
+    cache: &Cache,
+    options: &RunOptions,
+    reporter: &dyn Reporter,
+    interrupt: &Interrupt,
+) -> Result<RunSummary, EngineError> {
+    let began = Instant::now();
+    let started = clock::now();
+    let forced = force::forced(plan, &options.force)?;
+    let capacity = Capacity::of_machine(options);
+    capacity.check(plan)?;
+    let sources = Sources::read(plan, cache)?;
+    let text = cache.put_bytes(plan.text.as_bytes())?;
+    let recorder = Recorder::start(cache, reporter)?;
+    recorder.emit(EventKind::RunStarted {
+        run: recorder.run().clone(),
+        pipeline: plan.name.clone(),
+        stages: plan.steps.iter().map(|step| step.name.clone()).collect(),
+    });
+    let mut coordinator = Coordinator::new(plan, cache, &recorder, interrupt, &sources, capacity, &forced, options);
+    coordinator.walk();
+    let (published, all_published) = coordinator.publish();
+    let (steps, input_error) = coordinator.finish();
+
+    let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count() as u64;
+    let cut_short = count(Outcome::Cancelled) + count(Outcome::Skipped) > 0;
+    let outcome = if interrupt.is_raised() && cut_short {
+        RunOutcome::Cancelled
+    } else if cut_short || count(Outcome::Failed) > 0 || !all_published {
+        RunOutcome::Failed
+    } else {
+        RunOutcome::Succeeded
+    };
+    let mut summary = RunSummary {
+        run: recorder.run().clone(),
+        outcome,
+        input_error,
+        ran: count(Outcome::Ran),
+        hit: count(Outcome::Hit),
+        failed: count(Outcome::Failed),
+        skipped: count(Outcome::Skipped),
+        seconds: began.elapsed().as_secs_f64(),
+    };
+    let committed = cache.commit_run(RunRecord {
+        schema: RUN_SCHEMA.to_owned(),
+        run: summary.run.clone(),
+        pipeline: plan.name.clone(),
+        file: plan.file.display().to_string(),
+        text,
+        profiles: options.profiles.clone(),
+        sets: options.sets.clone(),
+        argv: options.argv.clone(),
+        params: plan.params.clone(),
+        started,
+        seconds: summary.seconds,
+        outcome,
+        steps,
+        published,
+        environment: environment(capacity.cpus),
+        previous: None,
+    });
+    if committed.is_err() {
+        summary.outcome = RunOutcome::Failed;
+    }
+    recorder.emit(EventKind::RunFinished {
+        run: summary.run.clone(),
+        outcome: summary.outcome,
+        ran: summary.ran,
+        hit: summary.hit,
+        failed: summary.failed,
+        skipped: summary.skipped,
+        seconds: summary.seconds,
+    });
+    committed?;
+    recorder.finish()?;
+    Ok(summary)
+}

@@ -1,0 +1,144 @@
+//! The matrix product, behind one function.
+//!
+//! The crate underneath splits a deep product by the cache sizes that it finds, and reads environment variables. Neither
+//! may change our bytes: depth is cut here into slices that fit any cache, the switches are pinned, and each block of the
+//! result is one single-threaded call, its shape decided by the shape of the product alone.
+
+use gemmkit::{MatMut, MatRef, Parallelism, tuning};
+use rayon::prelude::*;
+use std::sync::Once;
+
+/// Depth of one call: one panel for the crate, whatever the caches.
+const DEPTH: usize = 256;
+
+/// A matrix somewhere in a slice.
+#[derive(Debug, Clone, Copy)]
+pub struct Mat<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+impl<'a> Mat<'a> {
+    /// Rows end to end.
+    pub fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Rows `stride` apart, the first at the start of `data`.
+    pub fn strided(data: &'a [f32], rows: usize, cols: usize, stride: usize) -> Self {
+        assert!(rows == 0 || data.len() >= (rows - 1) * stride + cols, "a matrix lies within its slice");
+        Self { data, rows, cols, row_stride: stride, col_stride: 1 }
+    }
+
+    /// Rows and columns exchanged, nothing copied.
+    pub fn transposed(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+
+    fn part(self, rows: std::ops::Range<usize>, cols: std::ops::Range<usize>) -> MatRef<'a, f32> {
+        let start = rows.start * self.row_stride + cols.start * self.col_stride;
+        MatRef::new(&self.data[start..], rows.len(), cols.len(), self.row_stride as isize, self.col_stride as isize)
+    }
+}
+
+/// `out = scale * a * b + keep * out` on the calling thread; the rows of `out` are `stride` apart.
+pub fn product(scale: f32, a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32], stride: usize) {
+    pin();
+    assert_eq!(a.cols, b.rows, "inner sizes agree");
+    if a.rows == 0 || b.cols == 0 {
+        return;
+    }
+    let mut keep = keep;
+    for start in (0..a.cols).step_by(DEPTH) {
+        let depth = start..(start + DEPTH).min(a.cols);
+        gemmkit::gemm(
+            scale,
+            a.part(0..a.rows, depth.clone()),
+            b.part(depth, 0..b.cols),
+            keep,
+            MatMut::new(out, a.rows, b.cols, stride as isize, 1),
+            Parallelism::Serial,
+        );
+        keep = 1.0;
+    }
+}
+
+/// `out = a * b + keep * out` on all threads of the current pool; the rows of `out` lie end to end.
+pub fn matmul(a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
+    let (m, n) = (a.rows, b.cols);
+    assert_eq!(out.len(), m * n, "the result has its shape");
+    if m == 0 || n == 0 {
+        return;
+    }
+    // About eight blocks or more, whole tiles of the kernel (12 rows) each: a function of the shape alone.
+    let rows = (m.div_ceil(8).div_ceil(24) * 24).clamp(24, 192);
+    out.par_chunks_mut(rows * n).enumerate().for_each(|(i, out)| {
+        let first = i * rows;
+        let count = out.len() / n;
+        let block = Mat { data: &a.data[first * a.row_stride..], rows: count, ..a };
+        product(1.0, block, b, keep, out, n);
+    });
+}
+
+/// Fixes every switch of the crate that could change the order of a sum.
+fn pin() {
+    static PINNED: Once = Once::new();
+    PINNED.call_once(|| {
+        tuning::set_kc(DEPTH);
+        tuning::set_kc_min(DEPTH);
+        tuning::set_gemv_threshold(0);
+        tuning::set_small_k_threshold(16);
+        tuning::set_small_mn_dim(0);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(n: usize) -> Vec<f32> {
+        (0..n).map(|i| ((i * 7919 % 1009) as f32 - 504.0) / 504.0).collect()
+    }
+
+    #[test]
+    fn odd_shapes_and_transposes_equal_the_plain_sum() {
+        for (m, k, n) in [(1, 1, 1), (5, 3, 7), (37, 300, 13), (110, 32, 110), (200, 700, 33), (1, 64, 96), (96, 64, 1)] {
+            let (a, b) = (numbers(m * k), numbers(k * n));
+            let exact = |i: usize, j: usize| -> f64 {
+                (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum()
+            };
+            let transposed: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
+            let mut out = vec![f32::NAN; m * n];
+            matmul(Mat::new(&a, m, k), Mat::new(&b, k, n), 0.0, &mut out);
+            let mut again = vec![1.0; m * n];
+            matmul(Mat::new(&transposed, k, m).transposed(), Mat::new(&b, k, n), 1.0, &mut again);
+            for i in 0..m * n {
+                let exact = exact(i / n, i % n);
+                assert!((f64::from(out[i]) - exact).abs() < 1e-4, "{m}x{k}x{n} at {i}: {} {exact}", out[i]);
+                assert!((f64::from(again[i]) - 1.0 - exact).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_threads_does_not_change_a_bit() {
+        let (m, k, n) = (301, 1000, 77);
+        let (a, b) = (numbers(m * k), numbers(k * n));
+        let with = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
+            let mut out = vec![0.0; m * n];
+            pool.install(|| matmul(Mat::new(&a, m, k), Mat::new(&b, k, n), 0.0, &mut out));
+            out
+        };
+        assert!(with(1) == with(2) && with(1) == with(3));
+    }
+}

@@ -1,0 +1,52 @@
+//! Sums over rows, in a fixed order.
+
+use super::ROWS;
+use super::simd::multiversion;
+use rayon::prelude::*;
+
+multiversion! {
+    /// Adds `values` to `sums`.
+    pub fn add(sums: &mut [f32], values: &[f32]) {
+        for (sum, value) in sums.iter_mut().zip(values) {
+            *sum += value;
+        }
+    }
+
+    /// The sum of squares, in f64 with eight lanes.
+    pub fn squares(values: &[f32]) -> f64 {
+        let mut lanes = [0.0_f64; 8];
+        for chunk in values.chunks(8) {
+            for (lane, value) in lanes.iter_mut().zip(chunk) {
+                *lane += f64::from(*value) * f64::from(*value);
+            }
+        }
+        lanes.iter().sum()
+    }
+}
+
+/// `out` becomes the sum of the rows of `values`: chunks of rows first, then the chunks in order.
+pub fn column_sums(values: &[f32], out: &mut [f32]) {
+    let width = out.len();
+    let parts: Vec<Vec<f32>> = values
+        .par_chunks(ROWS * width)
+        .map(|chunk| {
+            let mut sums = vec![0.0; width];
+            chunk.chunks(width).for_each(|row| add(&mut sums, row));
+            sums
+        })
+        .collect();
+    out.fill(0.0);
+    parts.iter().for_each(|part| add(out, part));
+}
+
+/// The sum of squares of everything: fixed spans first, then the spans in order.
+pub fn sum_of_squares(values: &[f32]) -> f64 {
+    let parts: Vec<f64> = values.par_chunks(1 << 16).map(squares).collect();
+    parts.iter().sum()
+}
+
+/// Repeats `row` in every row of `out`.
+pub fn fill_rows(row: &[f32], out: &mut [f32]) {
+    out.par_chunks_mut(ROWS * row.len())
+        .for_each(|chunk| chunk.chunks_mut(row.len()).for_each(|out| out.copy_from_slice(row)));
+}

@@ -1,0 +1,194 @@
+//! `command` stages: what the plan adds to what the user wrote, so that the key holds all that the program sees.
+
+use super::diagnostics::{Diagnostics, Span};
+use super::nearest::suggestion;
+use super::params::{Params, is_name};
+use super::source::{Content, Entry, Node};
+use super::spec::StageSpec;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the user may write under `with:`.
+const KEYS: [&str; 3] = ["run", "argv", "env"];
+
+/// Variables by which a parameter of the same name would change bash or the program itself.
+const NEVER_VALUES: [&str; 16] = [
+    "PATH", "HOME", "IFS", "PWD", "OLDPWD", "SHELL", "TMPDIR", "USER", "LOGNAME", "LANG", "TERM", "ENV", "CDPATH", "SHELLOPTS", "BASHOPTS", "UID",
+];
+
+fn is_safe_value(name: &str) -> bool {
+    !NEVER_VALUES.contains(&name) && !name.starts_with("LC_") && !name.starts_with("LD_") && !name.starts_with("BASH")
+}
+
+/// Fills in the parameters of a command's `with:`; the text of `run` stays for bash.
+pub fn fill(with: &Node, params: &Params, problems: &mut Diagnostics<'_>) -> Node {
+    let Content::Map(entries) = &with.content else { return params.fill(with, problems) };
+    let entries = entries.iter().map(|entry| {
+        let value = if entry.key == "run" { entry.value.clone() } else { params.fill(&entry.value, problems) };
+        Entry { value, ..entry.clone() }
+    });
+    Node::new(with.span, Content::Map(entries.collect()))
+}
+
+/// Everything of a command's parameters, with what the plan knows. `None` where something is wrong, now reported.
+///
+/// `endings` are the file name endings of the inputs, by port.
+pub fn complete(spec: &StageSpec, with: &Node, ports: &BTreeSet<&str>, endings: BTreeMap<String, String>, params: &Params, problems: &mut Diagnostics<'_>) -> Option<Map<String, Value>> {
+    let before = problems.count();
+    for entry in with.entries().iter().filter(|entry| !KEYS.contains(&entry.key.as_str())) {
+        let help = suggestion(&entry.key, KEYS, "its parameters");
+        problems.at(entry.key_span, format!("`command` has no parameter `{}`", entry.key)).help(help);
+    }
+    match (with.get("run"), with.get("argv")) {
+        (Some(_), Some(argv)) => problems.at(argv.key_span, "a command has either `run` or `argv`, not both").help("remove one of the two"),
+        (None, None) => problems
+            .at(spec.span, format!("the command `{}` says nothing to run", spec.name))
+            .help("add `with: { run: \"…\" }`, or `argv: [program, argument, …]`"),
+        _ => {}
+    }
+    let mut values = BTreeMap::new();
+    let mut scan = Scan { spec, ports, params, values: &mut values, problems };
+    if let Some(run) = with.get("run") {
+        scan.placeholders(run.value.text().unwrap_or_default(), run.value.span);
+        scan.shell_names(run.value.text().unwrap_or_default(), run.value.span, with);
+    }
+    if let Some(argv) = with.get("argv") {
+        scan.argv(&argv.value);
+    }
+    let environment = environment(with, problems);
+    if problems.count() > before {
+        return None;
+    }
+    let mut map = match with.to_value() {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    };
+    let out: BTreeMap<_, _> = spec.out.iter().map(|(port, declared)| (port.clone(), declared.path.clone())).collect();
+    let json = |value: serde_json::Result<Value>| value.expect("maps of text are plain data");
+    map.insert("environment".to_owned(), json(serde_json::to_value(environment)));
+    map.insert("values".to_owned(), json(serde_json::to_value(values)));
+    map.insert("endings".to_owned(), json(serde_json::to_value(endings)));
+    map.insert("out".to_owned(), json(serde_json::to_value(out)));
+    Some(map)
+}
+
+/// All extensions of a file's name, `.tsv.gz`; empty where it has none.
+pub fn ending(path: &str) -> &str {
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let first = name.char_indices().skip(1).find(|(_, c)| *c == '.');
+    first.map_or("", |(at, _)| &name[at..])
+}
+
+struct Scan<'a, 't> {
+    spec: &'a StageSpec,
+    ports: &'a BTreeSet<&'a str>,
+    params: &'a Params,
+    values: &'a mut BTreeMap<String, String>,
+    problems: &'a mut Diagnostics<'t>,
+}
+
+impl Scan<'_, '_> {
+    /// Checks every `{in.…}`, `{out.…}` and `{param.…}`; other braces are the program's own.
+    fn placeholders(&mut self, text: &str, span: Span) {
+        for (at, _) in text.match_indices('{') {
+            let Some((inside, _)) = text[at + 1..].split_once('}') else { continue };
+            let Some((kind, name)) = inside.split_once('.') else { continue };
+            if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@=,+".contains(c)) {
+                continue;
+            }
+            let (what, known): (_, Vec<&str>) = match kind {
+                "in" => ("input", self.ports.iter().copied().collect()),
+                "out" => ("output", self.spec.out.keys().map(String::as_str).collect()),
+                "param" => ("parameter", self.params.0.keys().map(String::as_str).collect()),
+                _ => continue,
+            };
+            if !known.contains(&name) {
+                let help = suggestion(name, known.iter().copied(), &format!("{what}s"));
+                self.problems.at(span, format!("`{{{inside}}}`: there is no {what} `{name}`")).help(help);
+            } else if kind == "param" {
+                self.value(name, span);
+            }
+        }
+    }
+
+    /// Parameters that bash will find by their `${name}`.
+    fn shell_names(&mut self, text: &str, span: Span, with: &Node) {
+        let declared = |name: &str| match with.get("env").map(|entry| &entry.value.content) {
+            Some(Content::List(items)) => items.iter().any(|item| item.text() == Some(name)),
+            _ => false,
+        };
+        for (at, _) in text.match_indices("${") {
+            let rest = &text[at + 2..];
+            let name = &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())];
+            if is_name(name) && is_safe_value(name) && !declared(name) && self.params.0.contains_key(name) {
+                self.value(name, span);
+            }
+        }
+    }
+
+    fn argv(&mut self, argv: &Node) {
+        let Content::List(items) = &argv.content else { return };
+        if items.is_empty() {
+            self.problems.at(argv.span, "`argv` is empty").help("its first item is the program, such as `python3`");
+        }
+        for item in items {
+            match &item.content {
+                Content::Scalar(Value::String(text)) => self.placeholders(text, item.span),
+                Content::Invalid => {}
+                _ => {
+                    let found = item.describe();
+                    self.problems.at(item.span, format!("an argument is text, not {found}")).help("put it in quotes; `{param.NAME}` gives a parameter as text");
+                }
+            }
+        }
+    }
+
+    fn value(&mut self, name: &str, span: Span) {
+        match self.params.text_of(name) {
+            Ok(text) => {
+                self.values.insert(name.to_owned(), text);
+            }
+            Err((message, help)) => self.problems.at(span, message).help = help,
+        }
+    }
+}
+
+/// Reads the declared variables: now, as part of the plan, so that the stage itself sees no environment.
+fn environment(with: &Node, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Option<String>> {
+    let mut environment = BTreeMap::new();
+    let Some(entry) = with.get("env") else { return environment };
+    let Content::List(items) = &entry.value.content else { return environment };
+    for item in items {
+        let Some(name) = item.text().filter(|name| is_name(name)) else {
+            if item.content != Content::Invalid {
+                let found = item.describe();
+                problems.at(item.span, format!("`env` lists names of environment variables, not {found}"));
+            }
+            continue;
+        };
+        let value = match std::env::var(name) {
+            Ok(value) => Some(value),
+            Err(std::env::VarError::NotPresent) => None,
+            Err(std::env::VarError::NotUnicode(_)) => {
+                problems.at(item.span, format!("the environment variable `{name}` is not valid UTF-8 text"));
+                continue;
+            }
+        };
+        if environment.insert(name.to_owned(), value).is_some() {
+            problems.at(item.span, format!("`{name}` stands twice in `env`"));
+        }
+    }
+    environment
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_has_all_extensions_of_the_name() {
+        for (path, expected) in [("data/x.tsv.gz", ".tsv.gz"), ("a.b/x", ""), (".hidden", ""), (".hidden.json", ".json"), ("model/", ""), ("é.x", ".x")] {
+            assert_eq!(ending(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! From the shape of a file to a plan: what is left out, what reads what, in which order, in how many branches.
+
+use super::diagnostics::Diagnostics;
+use super::graph::{self, Needs};
+use super::matrix::{self, Axis, Branch, MOST_BRANCHES};
+use super::nearest::suggestion;
+use super::params::Params;
+use super::publish::{self, branch_names};
+use super::source::{Content, Entry, Node};
+use super::spec::{PipelineSpec, StageSpec};
+use super::wiring::{Catalog, From, Listed, Wire, connect};
+use super::{Source, Step, command, kinds, resources, sniff};
+use crate::artifact::Format;
+use crate::name::{PortName, StageName};
+use crate::stage::Contract;
+use crate::stages::StageKind;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+/// The steps that each stage of the file became.
+pub type Branches = BTreeMap<String, Vec<StageName>>;
+
+/// Steps in order, and what is published.
+pub struct Built {
+    pub steps: Vec<Step>,
+    pub publish: publish::Published,
+}
+
+/// A stage of the file with its references resolved, its branches not yet made.
+struct Stage<'s> {
+    spec: &'s StageSpec,
+    uses: &'static str,
+    contract: Contract,
+    wires: Vec<Wire>,
+    with: Node,
+    resources: Option<Node>,
+    matrix: Vec<Axis>,
+}
+
+/// Makes the steps of a pipeline; what is wrong is in `problems`.
+pub fn build(spec: &PipelineSpec, params: &Params, to: Option<&str>, problems: &mut Diagnostics<'_>) -> Built {
+    let catalog = catalog(spec, params, problems);
+    let mut stages: BTreeMap<&str, Stage<'_>> = BTreeMap::new();
+    for stage in spec.stages.iter().filter(|stage| catalog.stages.get(&stage.name).is_some_and(|listed| listed.present)) {
+        if let Some(resolved) = resolve(stage, params, &catalog, problems) {
+            stages.insert(&stage.name, resolved);
+        }
+    }
+    let needs: Needs<'_> = stages.iter().map(|(&name, stage)| (name, makers(&stage.wires).collect())).collect();
+    let (order, cycles) = graph::order(&needs);
+    for cycle in &cycles {
+        report_cycle(cycle, &stages, problems);
+    }
+    let mut expansion = Expansion { catalog: &catalog, params, axes: Vec::new(), over: BTreeMap::new(), branches: Branches::new(), steps: Vec::new() };
+    for name in &order {
+        expansion.stage(&stages[name], problems);
+    }
+    let Expansion { mut steps, mut branches, .. } = expansion;
+    let kept = to.and_then(|to| keep(to, &mut steps, &mut branches, spec, problems));
+    let is_kept = |name: &str| kept.as_ref().is_none_or(|kept| kept.contains(name));
+    for (_, stage) in stages.iter().filter(|(name, _)| is_kept(name)) {
+        check_paths(stage, &catalog, problems);
+    }
+    let entries: Vec<Entry> = spec.publish.iter().map(|entry| Entry { value: params.fill(&entry.value, problems), ..entry.clone() }).collect();
+    let paths = stages.values().flat_map(|stage| &stage.wires).filter_map(|wire| match &wire.from {
+        From::Path(path) => Some(path.as_str()),
+        From::Output { .. } => None,
+    });
+    let publish = publish::read(&entries, &catalog, &branches, &paths.collect::<Vec<_>>(), problems);
+    Built { steps, publish }
+}
+
+/// Lists every stage with its outputs, and whether `when` keeps it.
+fn catalog(spec: &PipelineSpec, params: &Params, problems: &mut Diagnostics<'_>) -> Catalog {
+    let mut catalog = Catalog::default();
+    for stage in &spec.stages {
+        let present = stage.when.as_ref().is_none_or(|when| {
+            let value = params.fill(when, problems);
+            match value.content {
+                Content::Scalar(Value::Bool(present)) => present,
+                Content::Invalid => true,
+                _ => {
+                    let found = value.describe();
+                    problems.at(when.span, format!("`when` has to be true or false, not {found}"));
+                    true
+                }
+            }
+        });
+        let outputs = stage.uses.map(|uses| {
+            if uses == "command" {
+                return stage.out.iter().map(|(port, declared)| (port.clone(), declared.format)).collect();
+            }
+            contract(uses).outputs.into_iter().collect()
+        });
+        catalog.stages.insert(stage.name.clone(), Listed { outputs, present });
+    }
+    catalog
+}
+
+fn contract(uses: &'static str) -> Contract {
+    StageKind::contract(uses).expect("`uses` is a name of the catalogue: checked when the file was read")
+}
+
+fn resolve<'s>(spec: &'s StageSpec, params: &Params, catalog: &Catalog, problems: &mut Diagnostics<'_>) -> Option<Stage<'s>> {
+    let inputs = params.fill(&spec.inputs, problems);
+    let with = if spec.uses == Some("command") { command::fill(&spec.with, params, problems) } else { params.fill(&spec.with, problems) };
+    let matrix = matrix::read(&spec.name, &params.fill(&spec.matrix, problems), problems);
+    let resources = spec.resources.as_ref().map(|node| params.fill(node, problems));
+    let uses = spec.uses?;
+    let contract = contract(uses);
+    let wires = connect(spec, uses, &contract, &inputs, catalog, problems);
+    Some(Stage { spec, uses, contract, wires, with, resources, matrix })
+}
+
+fn makers(wires: &[Wire]) -> impl Iterator<Item = &str> {
+    wires.iter().filter_map(|wire| match &wire.from {
+        From::Output { stage, .. } => Some(stage.as_str()),
+        From::Path(_) => None,
+    })
+}
+
+fn report_cycle(cycle: &[&str], stages: &BTreeMap<&str, Stage<'_>>, problems: &mut Diagnostics<'_>) {
+    let reader = &stages[cycle[1]];
+    let wire = reader.wires.iter().find(|wire| matches!(&wire.from, From::Output { stage, .. } if stage == cycle[0]));
+    let span = wire.map_or(reader.spec.span, |wire| wire.span);
+    if cycle.len() == 2 {
+        problems.at(span, format!("the stage `{}` waits for its own output", cycle[0])).help("let it read the output of another stage");
+    } else {
+        problems.at(span, format!("these stages wait for each other: {}", cycle.join(" -> "))).help("let one of them read something else");
+    }
+}
+
+/// Keeps a stage and what it needs; gives the names, as in the file, of what is kept.
+fn keep(to: &str, steps: &mut Vec<Step>, branches: &mut Branches, spec: &PipelineSpec, problems: &mut Diagnostics<'_>) -> Option<BTreeSet<String>> {
+    let wanted: Vec<&str> = steps.iter().map(|step| &step.name).filter(|name| name.as_str() == to || name.base() == to).map(StageName::as_str).collect();
+    if wanted.is_empty() {
+        // A stage that could not become a step has problems of its own.
+        if spec.stages.iter().any(|stage| stage.name == to) {
+            if problems.is_empty() {
+                problems.option("--to", format!("the stage `{to}` is left out by its `when`"));
+            }
+        } else {
+            let names = steps.iter().map(|step| step.name.as_str()).chain(spec.stages.iter().map(|stage| stage.name.as_str()));
+            let names: BTreeSet<&str> = names.collect();
+            problems.option("--to", format!("there is no stage `{to}`")).help(suggestion(to, names.iter().copied(), "stages"));
+        }
+        return None;
+    }
+    let needs: Needs<'_> = steps
+        .iter()
+        .map(|step| {
+            let makers = step.inputs.values().filter_map(|source| match source {
+                Source::Step { step, .. } => Some(step.as_str()),
+                Source::Path { .. } => None,
+            });
+            (step.name.as_str(), makers.collect())
+        })
+        .collect();
+    let kept: BTreeSet<String> = wanted.iter().flat_map(|name| graph::ancestors(name, &needs)).map(str::to_owned).collect();
+    steps.retain(|step| kept.contains(step.name.as_str()));
+    for names in branches.values_mut() {
+        names.retain(|name| kept.contains(name.as_str()));
+    }
+    branches.retain(|_, names| !names.is_empty());
+    Some(branches.keys().cloned().collect())
+}
+
+/// Checks that the files exist and hold what their ports take.
+fn check_paths(stage: &Stage<'_>, catalog: &Catalog, problems: &mut Diagnostics<'_>) {
+    for wire in &stage.wires {
+        let From::Path(path) = &wire.from else { continue };
+        if let Err((message, help)) = sniff::check(path, wire.wanted) {
+            let near = catalog.near(path).map(|near| format!("did you mean `{near}`?"));
+            let hint = stage.spec.hint.clone();
+            let usual = "a path is relative to the working directory; an output of a stage is written STAGE.PORT".to_owned();
+            problems.at(wire.span, message).help(help.or(near).or(hint).unwrap_or(usual));
+        }
+    }
+}
+
+/// The growing list of steps.
+struct Expansion<'a> {
+    catalog: &'a Catalog,
+    params: &'a Params,
+    axes: Vec<Axis>,
+    /// The axes that each stage varies over, its own and those of what it reads.
+    over: BTreeMap<String, BTreeSet<usize>>,
+    branches: Branches,
+    steps: Vec<Step>,
+}
+
+impl Expansion<'_> {
+    /// Adds a step for each branch of a stage, whose makers have been added before.
+    fn stage(&mut self, stage: &Stage<'_>, problems: &mut Diagnostics<'_>) {
+        let name = &stage.spec.name;
+        let mut over: BTreeSet<usize> = BTreeSet::new();
+        if !stage.contract.gathers {
+            for wire in &stage.wires {
+                if let From::Output { stage, branch: None, .. } = &wire.from {
+                    over.extend(self.over.get(stage).into_iter().flatten());
+                }
+            }
+        }
+        over.extend(self.axes.len()..self.axes.len() + stage.matrix.len());
+        self.axes.extend(stage.matrix.iter().cloned());
+        let Some(branches) = matrix::branches(&over, &self.axes) else {
+            problems.at(stage.spec.span, format!("the stage `{name}` has more than {MOST_BRANCHES} branches"));
+            return;
+        };
+        self.over.insert(name.clone(), over);
+        for branch in &branches {
+            let full = matrix::label(branch, &self.axes).map_or_else(|| name.clone(), |label| format!("{name}@{label}"));
+            let Ok(full) = StageName::parse(&full) else {
+                // A name that is wrong by itself has been reported where it stands.
+                if !branch.is_empty() && StageName::parse(name).is_ok() {
+                    problems.at(stage.spec.span, format!("the name of the branch {full:?} is too long")).help("use fewer keys or shorter values in the matrix");
+                }
+                return;
+            };
+            self.branches.entry(name.clone()).or_default().push(full.clone());
+            self.step(stage, branch, full, problems);
+        }
+    }
+
+    fn step(&mut self, stage: &Stage<'_>, branch: &Branch, name: StageName, problems: &mut Diagnostics<'_>) {
+        let Stage { spec, uses, .. } = stage;
+        let (inputs, endings) = self.inputs(stage, branch, problems);
+        let mut with = stage.with.clone();
+        for (&axis, &choice) in branch {
+            let Axis { stage, key, key_span, choices } = &self.axes[axis];
+            if *stage == spec.name {
+                matrix::set(&mut with, key, *key_span, &choices[choice].1);
+            }
+        }
+        let needs = |kind: &StageKind| match &stage.resources {
+            Some(node) => Some((node, kind.stage().needs())),
+            None => None,
+        };
+        let Some(mut params) = kinds::params_of(&with, problems) else { return };
+        let connected: Vec<&str> = stage.wires.iter().map(|wire| wire.port.as_str()).collect();
+        let mut outputs: BTreeMap<PortName, Format> = BTreeMap::new();
+        if *uses == "command" {
+            let given: BTreeSet<&str> = spec.inputs.entries().iter().map(|entry| entry.key.as_str()).chain(connected.iter().copied()).collect();
+            let Some(complete) = command::complete(spec, &with, &given, endings, self.params, problems) else { return };
+            params = complete;
+            outputs.extend(spec.out.iter().filter_map(|(port, declared)| Some((PortName::parse(port).ok()?, declared.format))));
+        }
+        let Some(kind) = kinds::make(spec, uses, &with, &params, &connected, problems) else { return };
+        let resources = needs(&kind).map_or_else(|| kind.stage().needs(), |(node, needs)| resources::read(node, needs, problems));
+        if *uses != "command" {
+            let ports = kind.stage().contract().outputs;
+            outputs.extend(ports.into_iter().map(|(port, format)| (PortName::parse(&port).expect("ports of a contract are valid names"), format)));
+        }
+        self.steps.push(Step { name, kind, inputs, outputs, resources, position: spec.span.position, hint: spec.hint.clone() });
+    }
+
+    /// The inputs of one branch, and the file name endings that a command sees.
+    fn inputs(&self, stage: &Stage<'_>, branch: &Branch, problems: &mut Diagnostics<'_>) -> (BTreeMap<PortName, Source>, BTreeMap<String, String>) {
+        let (mut inputs, mut endings) = (BTreeMap::new(), BTreeMap::new());
+        for wire in &stage.wires {
+            let port = |text: &str| PortName::parse(text).expect("checked when the port was connected");
+            let (maker, wanted, output) = match &wire.from {
+                From::Path(path) => {
+                    let source = Source::Path { path: PathBuf::from(path), format: wire.wanted, position: wire.span.position };
+                    inputs.insert(port(&wire.port), source);
+                    endings.insert(wire.port.clone(), command::ending(path).to_owned());
+                    continue;
+                }
+                From::Output { stage, branch, port } => (stage, branch, port),
+            };
+            endings.insert(wire.port.clone(), self.ending(stage, maker, output));
+            // Absent only where the maker has problems, or stands in a cycle with this stage.
+            let Some(steps) = self.branches.get(maker) else { continue };
+            let from = |step: &StageName| Source::Step { step: step.clone(), port: port(output) };
+            if let Some(wanted) = wanted {
+                match steps.iter().find(|step| step.branch() == Some(wanted)) {
+                    Some(step) => {
+                        inputs.insert(port(&wire.port), from(step));
+                    }
+                    None => problems.at(wire.span, format!("the stage `{maker}` has no branch `{wanted}`")).help(branch_names(steps)),
+                }
+            } else if stage.contract.gathers {
+                for step in steps {
+                    let name = step.branch().map_or_else(|| wire.port.clone(), |branch| format!("{}@{branch}", wire.port));
+                    inputs.insert(port(&name), from(step));
+                }
+            } else if let Some(over) = self.over.get(maker) {
+                let label = matrix::label(&matrix::project(branch, over), &self.axes);
+                if let Some(step) = steps.iter().find(|step| step.branch() == label.as_deref()) {
+                    inputs.insert(port(&wire.port), from(step));
+                }
+            }
+        }
+        endings.retain(|_, ending| !ending.is_empty());
+        (inputs, endings)
+    }
+
+    /// The ending that an output's file name has.
+    fn ending(&self, reader: &Stage<'_>, maker: &str, port: &str) -> String {
+        let format = self.catalog.format(maker, port).unwrap_or(Format::Raw);
+        if reader.uses == "command" && format == Format::Raw {
+            return self.steps.iter().find(|step| step.name.base() == maker).map_or_else(String::new, |step| match &step.kind {
+                StageKind::Command(made) => made.out.get(port).map_or_else(String::new, |path| command::ending(path).to_owned()),
+                _ => String::new(),
+            });
+        }
+        format.extension().to_owned()
+    }
+}

@@ -1,0 +1,288 @@
+//! The shape of a pipeline file: which keys stand where, before any of their values is looked at.
+
+use super::diagnostics::{Diagnostics, Span};
+use super::nearest::suggestion;
+use super::source::{Content, Entry, Node};
+use crate::artifact::Format;
+use crate::name::{PortName, StageName};
+use crate::stages::StageKind;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+const TOP: [&str; 7] = ["cistage", "name", "about", "params", "profiles", "stages", "publish"];
+const STAGE: [&str; 9] = ["uses", "in", "with", "when", "matrix", "out", "resources", "hint", "about"];
+const RESERVED: [&str; 3] = ["executor", "ranks", "secrets"];
+const OUTPUT: [&str; 2] = ["path", "format"];
+
+/// A pipeline file, its values not yet filled in.
+#[derive(Debug)]
+pub struct PipelineSpec {
+    pub name: Option<String>,
+    pub about: Option<String>,
+    pub params: Vec<Entry>,
+    pub profiles: Vec<Entry>,
+    /// In the order of the file.
+    pub stages: Vec<StageSpec>,
+    pub publish: Vec<Entry>,
+}
+
+/// One entry of `stages:`.
+#[derive(Debug)]
+pub struct StageSpec {
+    pub name: String,
+    pub span: Span,
+    /// A name of the catalogue; `None` where another was written, which has been reported.
+    pub uses: Option<&'static str>,
+    pub inputs: Node,
+    pub with: Node,
+    pub when: Option<Node>,
+    pub matrix: Node,
+    /// Declared outputs of a command.
+    pub out: BTreeMap<String, Declared>,
+    pub resources: Option<Node>,
+    pub hint: Option<String>,
+}
+
+/// An output that a command leaves in its work directory.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Declared {
+    pub path: String,
+    pub format: Format,
+}
+
+impl PipelineSpec {
+    /// Takes the parts of a file, and reports keys that have no place, or a wrong one.
+    pub fn read(root: &Node, problems: &mut Diagnostics<'_>) -> Option<Self> {
+        let Content::Map(entries) = &root.content else {
+            let found = root.describe();
+            problems.at(root.span, format!("a pipeline file is a map with `cistage: 1` and `stages:`, not {found}"));
+            return None;
+        };
+        for entry in entries {
+            if entry.key == "verify" {
+                problems.at(entry.key_span, "`verify` is reserved for a later version");
+            } else if !TOP.contains(&entry.key.as_str()) {
+                unknown_key(entry, "a pipeline", &TOP, problems);
+            }
+        }
+        version(root, problems);
+        let map = |key: &str, problems: &mut Diagnostics<'_>| map_of(root, key, problems).entries().to_vec();
+        let (params, profiles, publish) = (map("params", problems), map("profiles", problems), map("publish", problems));
+        let stages: Vec<_> = map("stages", problems).iter().filter_map(|entry| StageSpec::read(entry, problems)).collect();
+        if root.get("stages").is_none_or(|entry| entry.value.is_null() || matches!(&entry.value.content, Content::Map(map) if map.is_empty())) {
+            let span = root.get("stages").map_or(root.span, |entry| entry.key_span);
+            problems.at(Span { width: 1, ..span }, "the pipeline has no stages").help("add `stages:` with at least one stage");
+        }
+        let name = line_of(root, "name", problems);
+        let about = line_of(root, "about", problems);
+        Some(Self { name, about, params, profiles, stages, publish })
+    }
+}
+
+impl StageSpec {
+    fn read(entry: &Entry, problems: &mut Diagnostics<'_>) -> Option<Self> {
+        let (name, span, node) = (&entry.key, entry.key_span, &entry.value);
+        if name.contains('@') || StageName::parse(name).is_err() {
+            problems
+                .at(span, format!("{name:?} can't be the name of a stage"))
+                .help("use letters, digits, `-` and `_`, starting with a letter, 64 characters at most");
+        }
+        if !matches!(node.content, Content::Map(_)) {
+            if node.content != Content::Invalid {
+                let found = node.describe();
+                problems.at(node.span, format!("the stage `{name}` is a map with `uses:`, not {found}"));
+            }
+            return None;
+        }
+        for entry in node.entries() {
+            if RESERVED.contains(&entry.key.as_str()) {
+                problems.at(entry.key_span, format!("`{}` is reserved for a later version", entry.key));
+            } else if !STAGE.contains(&entry.key.as_str()) {
+                unknown_key(entry, "a stage", &STAGE, problems);
+            }
+        }
+        let uses = uses(name, span, node, problems);
+        let mut out = BTreeMap::new();
+        if let Some(entry) = node.get("out") {
+            if uses.is_some_and(|uses| uses != "command") {
+                problems
+                    .at(entry.key_span, "only a `command` declares its outputs")
+                    .help(format!("remove `out`; the outputs of a `{}` are fixed", uses.unwrap_or_default()));
+            } else {
+                out = outputs(&map_of(node, "out", problems), problems);
+            }
+        } else if uses == Some("command") {
+            problems.at(span, format!("the command `{name}` declares no outputs")).help("add `out: { NAME: FILE }`");
+        }
+        line_of(node, "about", problems);
+        Some(Self {
+            name: name.clone(),
+            span,
+            uses,
+            inputs: value_of(node, "in"),
+            with: value_of(node, "with"),
+            when: node.get("when").map(|entry| entry.value.clone()),
+            matrix: value_of(node, "matrix"),
+            out,
+            resources: node.get("resources").map(|entry| entry.value.clone()),
+            hint: text_of(node, "hint", problems),
+        })
+    }
+}
+
+fn unknown_key(entry: &Entry, of: &str, known: &[&str], problems: &mut Diagnostics<'_>) {
+    let help = suggestion(&entry.key, known.iter().copied(), "its keys");
+    problems.at(entry.key_span, format!("unknown key `{}` of {of}", entry.key)).help(help);
+}
+
+fn version(root: &Node, problems: &mut Diagnostics<'_>) {
+    match root.get("cistage") {
+        Some(entry) if entry.value.content == Content::Scalar(Value::from(1)) => {}
+        Some(entry) => {
+            let found = entry.value.describe();
+            problems.at(entry.value.span, format!("`cistage` has to be 1, the version of the file's form; found {found}"));
+        }
+        None => {
+            let start = Span { width: 1, ..root.span };
+            problems.at(start, "`cistage: 1` is missing").help("add it as the first line: it says which form the file has");
+        }
+    }
+}
+
+fn uses(name: &str, span: Span, node: &Node, problems: &mut Diagnostics<'_>) -> Option<&'static str> {
+    let Some(entry) = node.get("uses") else {
+        problems.at(span, format!("the stage `{name}` does not say what it `uses`")).help(format!("one of: {}", StageKind::NAMES.join(", ")));
+        return None;
+    };
+    let Some(text) = entry.value.text() else {
+        let found = entry.value.describe();
+        problems.at(entry.value.span, format!("`uses` names a stage of the catalogue, not {found}"));
+        return None;
+    };
+    let known = StageKind::NAMES.iter().find(|&&known| known == text).copied();
+    if known.is_none() {
+        let help = suggestion(text, StageKind::NAMES.iter().copied(), "what there is");
+        problems.at(entry.value.span, format!("there is no stage `{text}` to use")).help(help);
+    }
+    known
+}
+
+/// The map under a key; an empty one where it is absent, empty or, reported, something else.
+fn map_of(node: &Node, key: &str, problems: &mut Diagnostics<'_>) -> Node {
+    let value = value_of(node, key);
+    if !matches!(value.content, Content::Map(_) | Content::Invalid) && !value.is_null() {
+        let found = value.describe();
+        problems.at(value.span, format!("`{key}` is a map, not {found}"));
+    }
+    value
+}
+
+fn value_of(node: &Node, key: &str) -> Node {
+    node.get(key).map_or_else(|| Node::empty_map(node.span), |entry| entry.value.clone())
+}
+
+fn text_of(node: &Node, key: &str, problems: &mut Diagnostics<'_>) -> Option<String> {
+    let value = &node.get(key)?.value;
+    let text = value.text().map(str::to_owned);
+    if text.is_none() && value.content != Content::Invalid {
+        let found = value.describe();
+        problems.at(value.span, format!("`{key}` is text, not {found}")).help("put it in quotes");
+    }
+    text
+}
+
+fn line_of(node: &Node, key: &str, problems: &mut Diagnostics<'_>) -> Option<String> {
+    let text = text_of(node, key, problems)?.trim().to_owned();
+    if text.is_empty() || text.chars().any(char::is_control) {
+        let span = node.get(key)?.value.span;
+        problems.at(span, format!("`{key}` is one line of text"));
+        return None;
+    }
+    Some(text)
+}
+
+/// Reads `out:` of a command: `port: path`, or `port: { path: …, format: … }`.
+fn outputs(node: &Node, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Declared> {
+    let mut declared: BTreeMap<String, Declared> = BTreeMap::new();
+    for entry in node.entries() {
+        if entry.key.contains('@') || PortName::parse(&entry.key).is_err() {
+            problems
+                .at(entry.key_span, format!("{:?} can't be the name of an output", entry.key))
+                .help("use letters, digits, `-` and `_`, starting with a letter, 64 characters at most");
+        }
+        let (path, format) = match &entry.value.content {
+            Content::Map(inner) => {
+                for entry in inner {
+                    if !OUTPUT.contains(&entry.key.as_str()) {
+                        unknown_key(entry, "an output", &OUTPUT, problems);
+                    }
+                }
+                (entry.value.get("path").map(|e| &e.value), entry.value.get("format").map(|e| &e.value))
+            }
+            _ => (Some(&entry.value), None),
+        };
+        let format = format.map_or(Format::Raw, |node| format_of(node, problems));
+        let Some((span, text)) = path.and_then(|node| Some((node.span, node.text()?))) else {
+            if entry.value.content != Content::Invalid {
+                problems
+                    .at(path.map_or(entry.value.span, |node| node.span), format!("the output `{}` needs a path, as text", entry.key))
+                    .help("write `NAME: FILE`, or `NAME: { path: FILE, format: metrics }`");
+            }
+            continue;
+        };
+        match inside(text) {
+            Err(message) => {
+                problems
+                    .at(span, format!("the output path {text:?} {message}"))
+                    .help("outputs are files or folders in the command's own work directory, such as `figure.svg`");
+            }
+            Ok(path) => {
+                if let Some((other, _)) = declared.iter().find(|(_, old)| overlaps(&old.path, &path)) {
+                    problems.at(span, format!("the outputs `{other}` and `{}` lie one within the other", entry.key)).help("give each output a path of its own");
+                }
+                declared.insert(entry.key.clone(), Declared { path, format });
+            }
+        }
+    }
+    declared
+}
+
+fn format_of(node: &Node, problems: &mut Diagnostics<'_>) -> Format {
+    let known = Format::ALL.into_iter().find(|format| node.text() == Some(format.as_str()));
+    known.unwrap_or_else(|| {
+        let found = node.text().unwrap_or_default();
+        let help = suggestion(found, Format::ALL.map(Format::as_str), "formats");
+        let found = node.describe();
+        problems.at(node.span, format!("there is no such format: {found}")).help(help);
+        Format::Raw
+    })
+}
+
+/// Cleans a relative path that stays where it starts, or says why it does not.
+pub fn inside(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() {
+        return Err("is empty");
+    }
+    if text.chars().any(char::is_control) {
+        return Err("contains control characters");
+    }
+    if text.contains("${") {
+        return Err("contains `${`; parameters are not filled in here");
+    }
+    let mut clean = Vec::new();
+    for component in Path::new(text).components() {
+        match component {
+            Component::Normal(part) => clean.push(part.to_str().expect("a part of a text")),
+            Component::CurDir => {}
+            Component::ParentDir => return Err("leaves its folder with `..`"),
+            Component::RootDir | Component::Prefix(_) => return Err("is absolute"),
+        }
+    }
+    if clean.is_empty() { Err("names no file") } else { Ok(clean.join("/")) }
+}
+
+/// Whether two cleaned paths are equal, or one lies within the other.
+pub fn overlaps(a: &str, b: &str) -> bool {
+    Path::new(a).starts_with(b) || Path::new(b).starts_with(a)
+}

@@ -1,0 +1,97 @@
+//! Why two actions differ: a comparison of their manifests, field by field.
+
+use crate::action::ActionManifest;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// One thing that differs between two manifests, or another reason to run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Because {
+    /// `new`, `param`, `input`, `code`, `device`, `forced`, `missing-object`, `upstream`.
+    pub what: String,
+    /// The parameter (dotted), the port, the stage.
+    pub name: String,
+    pub old: Value,
+    pub new: Value,
+}
+
+/// All fields in which two manifests differ: code, device, parameters (dotted), inputs.
+pub fn differences(old: &ActionManifest, new: &ActionManifest) -> Vec<Because> {
+    let mut found = Vec::new();
+    let mut compare = |what: &str, name: &str, old: Value, new: Value| {
+        if old != new {
+            found.push(Because { what: what.to_owned(), name: name.to_owned(), old, new });
+        }
+    };
+    if old.stage != new.stage {
+        compare("code", "uses", old.stage.clone().into(), new.stage.clone().into());
+    }
+    compare("code", "version", old.version.into(), new.version.into());
+    compare("code", "schema", old.schema.clone().into(), new.schema.clone().into());
+    compare("device", "target", old.target.clone().into(), new.target.clone().into());
+    both(&flat(&old.params), &flat(&new.params), |name, old, new| compare("param", name, old, new));
+    let inputs = |manifest: &ActionManifest| -> BTreeMap<String, Value> {
+        manifest.inputs.iter().map(|(port, digest)| (port.to_string(), digest.to_string().into())).collect()
+    };
+    both(&inputs(old), &inputs(new), |name, old, new| compare("input", name, old, new));
+    found
+}
+
+/// Walks the names of both maps; what one lacks is null.
+fn both(old: &BTreeMap<String, Value>, new: &BTreeMap<String, Value>, mut visit: impl FnMut(&str, Value, Value)) {
+    let names: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+    for name in names {
+        let of = |map: &BTreeMap<String, Value>| map.get(name).cloned().unwrap_or(Value::Null);
+        visit(name, of(old), of(new));
+    }
+}
+
+/// Parameters by dotted name: `model.layers`.
+fn flat(params: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    fn walk(name: &str, value: &Value, flat: &mut BTreeMap<String, Value>) {
+        match value {
+            Value::Object(group) if !group.is_empty() => {
+                group.iter().for_each(|(key, value)| walk(&format!("{name}.{key}"), value, flat));
+            }
+            leaf => {
+                flat.insert(name.to_owned(), leaf.clone());
+            }
+        }
+    }
+    let mut flat = BTreeMap::new();
+    params.iter().for_each(|(name, value)| walk(name, value, &mut flat));
+    flat
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::tests::manifest;
+    use crate::digest::Digest;
+    use serde_json::json;
+
+    #[test]
+    fn every_difference_is_named_once_and_equal_manifests_have_none() {
+        let mut old = manifest("train", &[("train", Digest::of(b"a")), ("init", Digest::of(b"i"))]);
+        old.params.insert("model".into(), json!({"layers": 2, "hidden": 64}));
+        let mut new = manifest("train", &[("train", Digest::of(b"b"))]);
+        new.params.insert("model".into(), json!({"layers": 3, "hidden": 64}));
+        new.version = 2;
+        new.target = Some("cpu-avx2".into());
+        let found: Vec<String> =
+            differences(&old, &new).iter().map(|b| format!("{} {} {} {}", b.what, b.name, b.old, b.new)).collect();
+        let text = |bytes: &[u8]| format!("\"{}\"", Digest::of(bytes));
+        assert_eq!(
+            found,
+            [
+                "code version 1 2".to_owned(),
+                "device target null \"cpu-avx2\"".to_owned(),
+                "param model.layers 2 3".to_owned(),
+                format!("input init {} null", text(b"i")),
+                format!("input train {} {}", text(b"a"), text(b"b")),
+            ]
+        );
+        assert_eq!(differences(&old, &old), []);
+    }
+}
