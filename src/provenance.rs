@@ -1,5 +1,45 @@
 //! Where things came from, from records alone: lineage, its verification, and why two actions differ.
+//!
+//! ```text
+//! difference   two manifests, field by field
+//! history      the runs backwards: the newest earlier execution of a stage
+//! target       what a user names: a file, a digest, `STAGE.PORT`, a run
+//! lineage      the tree back to source files; its JSON
+//! render       the tree for people
+//! verify       every object and record of a lineage, read again
+//! ```
+
+use crate::cache::CacheError;
 
 mod difference;
+mod history;
+mod lineage;
+mod render;
+mod target;
+mod verify;
+
+#[cfg(test)]
+mod tests;
 
 pub use difference::{Because, differences};
+pub use history::{Earlier, History};
+pub use lineage::{Lineage, Made, MadeBy, SourceFile};
+pub use render::render;
+pub use target::{Audit, Part, audit};
+pub use verify::{SourceCheck, SourceState, Verified, verify};
+
+/// Why a question about the past has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ProvenanceError {
+    /// The user names what no record knows; says what comes nearest. Exit code 2.
+    #[error("{0}")]
+    Unknown(String),
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+}
+
+impl From<std::io::Error> for ProvenanceError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Cache(error.into())
+    }
+}

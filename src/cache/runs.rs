@@ -1,11 +1,11 @@
 //! The folder of runs: one sealed record each, chained, so that one that is removed or altered shows.
 
 use super::records::list;
-use super::stamp::Stamp;
 use super::{CacheError, RunRecord, durable, lock, seal};
 use crate::digest::Digest;
 use crate::name::RunId;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -45,11 +45,40 @@ impl Runs {
         let second = |id: &RunId| id.as_str()[..15].to_owned();
         for together in ids.chunk_by_mut(|a, b| second(a) == second(b)) {
             if together.len() > 1 {
-                let ended = |id: &RunId| fs_err::metadata(self.file(id)).map_or(i64::MAX, |m| Stamp::of(&m).modified);
-                together.sort_by_cached_key(|id| (ended(id), id.clone()));
+                self.follow_chain(together)?;
             }
         }
         Ok(ids)
+    }
+
+    /// Orders runs as they are chained; those without a record come last.
+    fn follow_chain(&self, ids: &mut [RunId]) -> io::Result<()> {
+        let (mut next, mut starts, mut unended, mut digests) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
+        for id in ids.iter() {
+            match self.bytes(id)? {
+                Some(bytes) => {
+                    let previous = check(&bytes, id).ok().and_then(|record| record.previous);
+                    digests.push((Digest::of(&bytes), previous, id.clone()));
+                }
+                None => unended.push(id.clone()),
+            }
+        }
+        for (digest, previous, id) in &digests {
+            // One of this second's runs follows another, or begins.
+            match previous.filter(|previous| digests.iter().any(|(other, ..)| other == previous)) {
+                Some(previous) => next.entry(previous).or_insert_with(Vec::new).push((*digest, id.clone())),
+                None => starts.push((*digest, id.clone())),
+            }
+        }
+        starts.reverse();
+        let mut ordered = Vec::new();
+        while let Some((digest, id)) = starts.pop() {
+            ordered.push(id);
+            starts.extend(next.remove(&digest).unwrap_or_default().into_iter().rev());
+        }
+        ordered.extend(unended);
+        ids.clone_from_slice(&ordered);
+        Ok(())
     }
 
     /// The bytes of a run's record; `None` where the run has none, as when it was killed.

@@ -1,0 +1,132 @@
+//! The runs backwards.
+
+use super::difference::differences;
+use crate::action::{ActionKey, ActionManifest};
+use crate::cache::{Cache, CacheError, RunRecord, StepRecord};
+use crate::event::Outcome;
+use crate::name::{RunId, StageName};
+use std::cell::OnceCell;
+
+/// All recorded runs, read when first asked for.
+pub struct History<'a> {
+    cache: &'a Cache,
+    runs: OnceCell<Vec<RunRecord>>,
+}
+
+/// An earlier execution, or hit, of a stage.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Earlier {
+    pub key: ActionKey,
+    pub manifest: ActionManifest,
+    /// The run that used it; `None` where only its action record is left.
+    pub run: Option<RunId>,
+    /// The name it had there.
+    pub stage: StageName,
+}
+
+impl<'a> History<'a> {
+    pub fn new(cache: &'a Cache) -> Self {
+        Self { cache, runs: OnceCell::new() }
+    }
+
+    /// All runs with a readable record, newest first.
+    pub fn runs(&self) -> Result<&[RunRecord], CacheError> {
+        if let Some(runs) = self.runs.get() {
+            return Ok(runs);
+        }
+        let mut runs = Vec::new();
+        for id in self.cache.runs()?.iter().rev() {
+            runs.extend(self.cache.run(id)?);
+        }
+        Ok(self.runs.get_or_init(|| runs))
+    }
+
+    /// The newest step with that name that has what its key made; of this pipeline if it has one, else of any.
+    fn newest_step(&self, pipeline: &str, stage: &StageName) -> Result<Option<Earlier>, CacheError> {
+        let runs = self.runs()?;
+        let (ours, others): (Vec<&RunRecord>, Vec<&RunRecord>) = runs.iter().partition(|run| run.pipeline == pipeline);
+        for run in ours.into_iter().chain(others) {
+            for step in run.steps.iter().filter(|step| step.stage == *stage && succeeded(step)) {
+                let Some(key) = step.key else { continue };
+                if let Some(manifest) = self.cache.manifest(key)? {
+                    return Ok(Some(Earlier { key, manifest, run: Some(run.run.clone()), stage: stage.clone() }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The execution that a stage is compared with: the newest one of that name and kind, else (the stage was renamed)
+    /// the one of the same kind that differs in the fewest fields.
+    pub fn newest_execution(
+        &self,
+        pipeline: &str,
+        stage: &StageName,
+        now: &ActionManifest,
+    ) -> Result<Option<Earlier>, CacheError> {
+        let same_name = self.newest_step(pipeline, stage)?;
+        if same_name.as_ref().is_some_and(|earlier| earlier.manifest.stage == now.stage) {
+            return Ok(same_name);
+        }
+        let mut records = self.cache.records()?;
+        records.retain(|record| record.manifest.stage == now.stage);
+        // A record that has not one input in common tells nothing.
+        records.retain(|r| now.inputs.is_empty() || r.manifest.inputs.values().any(|d| now.inputs.values().any(|n| n == d)));
+        records.sort_by(|a, b| (&b.started, b.key).cmp(&(&a.started, a.key)));
+        let nearest = records.into_iter().min_by_key(|record| differences(&record.manifest, now).len());
+        let renamed = nearest.map(|record| Earlier {
+            key: record.key,
+            manifest: record.manifest,
+            run: Some(record.run),
+            stage: record.stage,
+        });
+        Ok(renamed.or(same_name))
+    }
+}
+
+/// Whether a step has outputs: it ran, or it was a hit.
+pub(super) fn succeeded(step: &StepRecord) -> bool {
+    matches!(step.outcome, Outcome::Ran | Outcome::Hit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::tests::{manifest, record, run_record};
+    use crate::cache::{Claimed, tests::step};
+    use crate::digest::Digest;
+
+    fn commit(cache: &Cache, manifest: &ActionManifest) {
+        let Claimed::Claim(claim) = cache.claim(manifest.key(), true, &mut |_| {}).expect("claims") else {
+            panic!("forced")
+        };
+        claim.commit(cache, record(manifest, &[])).expect("commits");
+    }
+
+    #[test]
+    fn a_stage_is_compared_with_its_namesake_of_the_same_pipeline_or_else_with_its_nearest_kin() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let cache = Cache::open(dir.path()).expect("opens");
+        let a = manifest("split", &[("rows", Digest::of(b"a"))]);
+        let b = manifest("split", &[("rows", Digest::of(b"b"))]);
+        for (second, pipeline, manifest) in [(1, "test", &a), (2, "other", &b)] {
+            commit(&cache, manifest);
+            let mut run = run_record(&format!("20261123-09401{second}-0000"));
+            run.pipeline = pipeline.into();
+            run.steps = vec![step("halves", manifest, Outcome::Ran)];
+            cache.commit_run(run).expect("commits");
+        }
+        let history = History::new(&cache);
+        let now = manifest("split", &[("rows", Digest::of(b"b"))]);
+        let find = |pipeline, stage| {
+            let stage = StageName::parse(stage).expect("valid");
+            history.newest_execution(pipeline, &stage, &now).expect("reads").map(|e| e.key)
+        };
+        assert_eq!(find("test", "halves"), Some(a.key()));
+        assert_eq!(find("third", "halves"), Some(b.key()));
+        assert_eq!(find("test", "renamed"), Some(b.key()));
+        let unrelated = manifest("split", &[("rows", Digest::of(b"c"))]);
+        let name = StageName::parse("renamed").expect("valid");
+        assert_eq!(history.newest_execution("test", &name, &unrelated).expect("reads"), None);
+    }
+}

@@ -1,0 +1,316 @@
+//! What a user may ask the lineage of: a file, a digest, `STAGE.PORT`, a run.
+
+use super::ProvenanceError;
+use super::history::{History, succeeded};
+use super::lineage::{Lineage, Made, MadeBy, SourceFile, Tracer};
+use crate::action::{ActionKey, ActionRecord, Origin};
+use crate::artifact::{Artifact, Format, Layout};
+use crate::cache::{Cache, CacheError, RunRecord};
+use crate::digest::Digest;
+use crate::name::{PortName, RunId, StageName};
+use serde::Serialize;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The answer to `audit TARGET`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Audit {
+    Artifact {
+        lineage: Lineage,
+        /// The file asked for, where it is one of a folder.
+        part: Option<Part>,
+        /// Of a source file: the runs that read it, newest first.
+        used_by: Vec<RunId>,
+    },
+    Run {
+        run: RunId,
+        /// What it published, and what none of its steps used.
+        artifacts: Vec<Lineage>,
+    },
+}
+
+/// A file of a folder artifact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Part {
+    /// Relative to the folder.
+    pub path: String,
+    pub digest: Digest,
+    pub bytes: u64,
+}
+
+impl Audit {
+    /// All lineages of the answer.
+    pub fn lineages(&self) -> impl Iterator<Item = &Lineage> {
+        match self {
+            Self::Artifact { lineage, .. } => std::slice::from_ref(lineage).iter(),
+            Self::Run { artifacts, .. } => artifacts.iter(),
+        }
+    }
+
+    pub fn to_json(&self) -> Value {
+        match self {
+            Self::Run { run, artifacts } => {
+                json!({ "run": run, "artifacts": artifacts.iter().map(Lineage::to_json).collect::<Vec<_>>() })
+            }
+            Self::Artifact { lineage, part, used_by } => {
+                let mut answer = lineage.to_json();
+                if let Lineage::Source(source) = lineage {
+                    answer["artifact"] = json!({ "digest": source.digest, "bytes": source.bytes, "format": "raw" });
+                    answer["used_by"] = json!(used_by);
+                }
+                if let Some(part) = part {
+                    answer["part"] = json!(part);
+                }
+                answer
+            }
+        }
+    }
+}
+
+/// Finds what the user means, and where it came from. Paths are relative to the working directory of the process.
+pub fn audit(cache: &Cache, target: &str) -> Result<Audit, ProvenanceError> {
+    let mut search = Search { cache, history: History::new(cache), tracer: Tracer::new(cache) };
+    if let Ok(run) = RunId::parse(target) {
+        return search.run(&run);
+    }
+    let path = Path::new(target);
+    if path.exists() {
+        let found = cache.digest_source(path, Format::Raw)?;
+        return match search.digest(found.digest)? {
+            Some(audit) => Ok(audit),
+            None => Err(search.unknown_file(target, found.digest)?),
+        };
+    }
+    let hex = target.strip_prefix(Digest::PREFIX).unwrap_or(target).to_ascii_lowercase();
+    let is_hex = hex.bytes().all(|b| b.is_ascii_hexdigit());
+    if is_hex && (8..=64).contains(&hex.len()) {
+        return search.prefix(&hex);
+    }
+    if is_hex && target.starts_with(Digest::PREFIX) {
+        return unknown(format!("{target} is too short: give at least 8 hex digits of a digest"));
+    }
+    search.port(target)
+}
+
+fn unknown<T>(message: String) -> Result<T, ProvenanceError> {
+    Err(ProvenanceError::Unknown(message))
+}
+
+struct Search<'a> {
+    cache: &'a Cache,
+    history: History<'a>,
+    tracer: Tracer<'a>,
+}
+
+impl Search<'_> {
+    fn run(&mut self, id: &RunId) -> Result<Audit, ProvenanceError> {
+        let Some(run) = self.cache.run(id)? else {
+            return unknown(match self.cache.runs()?.iter().any(|known| known == id) {
+                true => format!("run {id} has no readable record: it was killed, or its record is damaged"),
+                false => format!("there is no run {id}: `cistage runs` lists those there are"),
+            });
+        };
+        let mut artifacts = Vec::new();
+        for (key, artifact) in results(&run) {
+            artifacts.push(self.made(key, &artifact)?);
+        }
+        Ok(Audit::Run { run: id.clone(), artifacts })
+    }
+
+    /// The lineage of what one action made; other makers of the same bytes are listed.
+    fn made(&mut self, key: ActionKey, artifact: &Artifact) -> Result<Lineage, CacheError> {
+        let lineage = self.tracer.trace(key, artifact)?;
+        let mut also = Vec::new();
+        for other in self.cache.makers(artifact.digest)?.into_iter().filter(|other| *other != key) {
+            also.extend(self.cache.record(other)?.map(|record| MadeBy::of(&record)));
+        }
+        Ok(match lineage {
+            Lineage::Made(made) if !also.is_empty() => {
+                Lineage::Made(Arc::new(Made { also, ..Arc::unwrap_or_clone(made) }))
+            }
+            other => other,
+        })
+    }
+
+    fn digest(&mut self, digest: Digest) -> Result<Option<Audit>, ProvenanceError> {
+        let whole = |lineage| Ok(Some(Audit::Artifact { lineage, part: None, used_by: Vec::new() }));
+        let maker = match self.cache.makers(digest)?.first() {
+            Some(key) => self.cache.record(*key)?.and_then(|record| output(&record, digest)),
+            None => None,
+        };
+        // The record may be lost, and a run still know.
+        let maker = match maker {
+            Some(maker) => Some(maker),
+            None => self.step_that_made(digest)?,
+        };
+        if let Some((key, artifact)) = maker {
+            return whole(self.made(key, &artifact)?);
+        }
+        if let Some((source, used_by)) = self.source(digest)? {
+            return Ok(Some(Audit::Artifact { lineage: Lineage::Source(source), part: None, used_by }));
+        }
+        for record in newest_first(self.cache.records()?) {
+            for folder in record.outputs.values().filter(|output| output.layout == Layout::Tree) {
+                // A listing that can't be read hides its files; `--verify` of the folder tells.
+                let entries = self.cache.tree(folder.digest).unwrap_or_default();
+                if let Some(entry) = entries.into_iter().find(|entry| entry.digest == digest) {
+                    let part = Some(Part { path: entry.path, digest, bytes: entry.bytes });
+                    let lineage = self.made(record.key, folder)?;
+                    return Ok(Some(Audit::Artifact { lineage, part, used_by: Vec::new() }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn step_that_made(&self, digest: Digest) -> Result<Option<(ActionKey, Artifact)>, CacheError> {
+        let steps = self.history.runs()?.iter().flat_map(|run| &run.steps);
+        let mut made = steps.filter_map(|s| Some((s.key?, s.outputs.values().find(|o| o.digest == digest)?.clone())));
+        Ok(made.next())
+    }
+
+    /// A source file with these bytes, and the runs that read it.
+    fn source(&self, digest: Digest) -> Result<Option<(SourceFile, Vec<RunId>)>, CacheError> {
+        let (mut found, mut used_by) = (None, Vec::new());
+        for run in self.history.runs()? {
+            let inputs = run.steps.iter().flat_map(|step| step.inputs.values());
+            let read = inputs.filter(|input| input.artifact.digest == digest).find_map(|input| match &input.origin {
+                Origin::Source { path } => {
+                    Some(SourceFile { path: path.clone(), digest, bytes: input.artifact.bytes })
+                }
+                Origin::Action { .. } => None,
+            });
+            if let Some(source) = read {
+                found.get_or_insert(source);
+                used_by.push(run.run.clone());
+            }
+        }
+        Ok(found.map(|source| (source, used_by)))
+    }
+
+    fn prefix(&mut self, hex: &str) -> Result<Audit, ProvenanceError> {
+        let mut known: BTreeMap<Digest, String> = BTreeMap::new();
+        for record in self.cache.records()? {
+            for (port, output) in &record.outputs {
+                known.entry(output.digest).or_insert_with(|| format!("{}.{port}", record.stage));
+                if output.layout == Layout::Tree {
+                    for entry in self.cache.tree(output.digest).unwrap_or_default() {
+                        let name = format!("{} of {}.{port}", entry.path, record.stage);
+                        known.entry(entry.digest).or_insert(name);
+                    }
+                }
+            }
+        }
+        for step in self.history.runs()?.iter().flat_map(|run| &run.steps) {
+            for (port, output) in &step.outputs {
+                known.entry(output.digest).or_insert_with(|| format!("{}.{port}", step.stage));
+            }
+            for (port, input) in &step.inputs {
+                let name = || match &input.origin {
+                    Origin::Source { path } => path.clone(),
+                    Origin::Action { .. } => format!("input {port} of {}", step.stage),
+                };
+                known.entry(input.artifact.digest).or_insert_with(name);
+            }
+        }
+        known.retain(|digest, _| digest.hex().starts_with(hex));
+        let digests: Vec<Digest> = known.keys().copied().collect();
+        match digests[..] {
+            [] => unknown(format!("no recorded artifact has a digest that begins with {hex}")),
+            [digest] => match self.digest(digest)? {
+                Some(audit) => Ok(audit),
+                None => unknown(format!("{digest} was not produced by any recorded run")),
+            },
+            _ => {
+                let list: Vec<String> = known.iter().map(|(digest, name)| format!("\n  {digest}  {name}")).collect();
+                unknown(format!("{hex} begins several digests, give more of it:{}", list.concat()))
+            }
+        }
+    }
+
+    fn port(&mut self, target: &str) -> Result<Audit, ProvenanceError> {
+        // A matrix branch may hold dots: every place is tried.
+        let names: Vec<(StageName, PortName)> = target
+            .match_indices('.')
+            .filter_map(|(at, _)| {
+                Some((StageName::parse(&target[..at]).ok()?, PortName::parse(&target[at + 1..]).ok()?))
+            })
+            .collect();
+        let steps = self.history.runs()?.iter().flat_map(|run| run.steps.iter().filter(|step| succeeded(step)));
+        let found = steps.into_iter().find_map(|step| {
+            let (_, port) = names.iter().find(|(stage, port)| *stage == step.stage && step.outputs.contains_key(port))?;
+            Some((step.key?, step.outputs[port].clone()))
+        });
+        if let Some((key, artifact)) = found {
+            return Ok(Audit::Artifact { lineage: self.made(key, &artifact)?, part: None, used_by: Vec::new() });
+        }
+        let newest = self.history.runs()?.first();
+        let ports = newest.into_iter().flat_map(|run| &run.steps);
+        let ports: Vec<String> =
+            ports.flat_map(|step| step.outputs.keys().map(|port| format!("{}.{port}", step.stage))).collect();
+        unknown(match (newest, ports.is_empty()) {
+            (Some(run), false) => format!(
+                "{target} is no file, digest, run or output of a recorded run; run {} has: {}",
+                run.run,
+                ports.join(", ")
+            ),
+            _ => format!("{target} is no file, and no run with outputs is recorded in {}", self.cache.root().display()),
+        })
+    }
+
+    fn unknown_file(&self, target: &str, digest: Digest) -> Result<ProvenanceError, CacheError> {
+        let path = Path::new(target);
+        let alike = |known: &str| {
+            let known = Path::new(known);
+            path.ends_with(known) || (path.file_name().is_some() && path.file_name() == known.file_name())
+        };
+        let mut nearest = None;
+        for run in self.history.runs()? {
+            let published = run.published.iter().find(|(known, _)| alike(known));
+            nearest = published.map(|(known, d)| format!("run {} published {known} with other bytes ({d})", run.run));
+            let sources = run.steps.iter().flat_map(|step| step.inputs.values()).filter_map(|i| match &i.origin {
+                Origin::Source { path } => Some((path, i.artifact.digest)),
+                Origin::Action { .. } => None,
+            });
+            let read = || sources.into_iter().find(|(known, _)| alike(known));
+            nearest = nearest
+                .or_else(|| read().map(|(known, d)| format!("run {} read {known} with other bytes ({d})", run.run)));
+            if nearest.is_some() {
+                break;
+            }
+        }
+        let nearest = nearest.unwrap_or_else(|| "nothing of that name was published or read".to_owned());
+        Ok(ProvenanceError::Unknown(format!(
+            "{target} ({digest}) was not produced by any recorded run; nearest: {nearest}"
+        )))
+    }
+}
+
+fn output(record: &ActionRecord, digest: Digest) -> Option<(ActionKey, Artifact)> {
+    record.outputs.values().find(|output| output.digest == digest).map(|output| (record.key, output.clone()))
+}
+
+fn newest_first(mut records: Vec<ActionRecord>) -> Vec<ActionRecord> {
+    records.sort_by(|a, b| (&b.started, b.key).cmp(&(&a.started, a.key)));
+    records
+}
+
+/// What a run is for: its published artifacts, and the outputs that none of its steps used.
+fn results(run: &RunRecord) -> Vec<(ActionKey, Artifact)> {
+    let used: BTreeSet<Digest> =
+        run.steps.iter().flat_map(|step| step.inputs.values().map(|input| input.artifact.digest)).collect();
+    let mut seen = BTreeSet::new();
+    let mut results = Vec::new();
+    for step in run.steps.iter().filter(|step| succeeded(step)) {
+        let Some(key) = step.key else { continue };
+        for output in step.outputs.values() {
+            let wanted = !used.contains(&output.digest) || run.published.values().any(|d| *d == output.digest);
+            if wanted && seen.insert(output.digest) {
+                results.push((key, output.clone()));
+            }
+        }
+    }
+    results
+}
