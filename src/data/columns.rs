@@ -17,12 +17,21 @@ use std::sync::Arc;
 /// Rows in a row group, and the most that a batch holds: some megabytes of text.
 pub const GROUP_ROWS: usize = 1 << 16;
 
+/// How the crate begins its complaint about a codec that it was built without.
+const NO_CODEC: &str = "Parquet error: Disabled feature at compile time: ";
+
 /// Runs a Parquet reading step; an error or a panic in it means that the user's file is damaged.
 pub fn guarded<T>(label: &str, step: impl FnOnce() -> Result<T, ParquetError>) -> Result<T, DataError> {
     // The reader panics on some corrupt files (an index past a page's end).
     match catch_unwind(AssertUnwindSafe(step)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(damaged(label, &error.to_string())),
+        Ok(Err(error)) => match error.to_string() {
+            text if text.starts_with(NO_CODEC) => Err(DataError::Input(format!(
+                "{label}: a Parquet file in a compression that is not built in ({}); write it with zstd",
+                text.trim_start_matches(NO_CODEC)
+            ))),
+            text => Err(damaged(label, &text)),
+        },
         Err(_) => Err(damaged(label, "its pages contradict its index")),
     }
 }

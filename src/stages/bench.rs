@@ -47,6 +47,14 @@ impl Bench {
         self.with_path(port, &path)
     }
 
+    /// Connects a folder of these text files.
+    pub fn with_folder(self, port: &str, files: &[(&str, &str)]) -> Self {
+        let folder = self.dir.path().join(port);
+        fs_err::create_dir(&folder).expect("created");
+        files.iter().for_each(|(name, text)| fs_err::write(folder.join(name), text).expect("written"));
+        self.with_path(port, &folder)
+    }
+
     pub fn with_path(mut self, port: &str, path: &Path) -> Self {
         self.inputs.insert(PortName::parse(port).expect("a port"), path.to_owned());
         self

@@ -82,6 +82,10 @@ impl Stage for SampleBins {
                 places.rows, places.unlabelled, places.excluded
             )));
         }
+        let empty: Vec<String> = (1..).zip(&before).filter(|(_, rows)| **rows == 0).map(|(bin, _): (u32, _)| bin.to_string()).collect();
+        if !empty.is_empty() {
+            ctx.warning(&format!("{label}: no rows in bin {}", empty.join(", ")));
+        }
         let (chosen, after) = self.draw(places.bins, places.rows);
 
         let mut reader = Reader::open(ctx.input("rows"), &label)?;

@@ -133,13 +133,11 @@ mod tests {
 
     /// Four rows, one subset of single rows and one of pairs.
     fn bench(predictions: &str) -> Bench {
-        let dir = tempfile::tempdir().expect("a temporary folder").keep();
-        fs_err::write(dir.join("high.tsv"), "pos\n0\n1\n2\n").expect("written");
-        fs_err::write(dir.join("snv.tsv"), "alt_pos\tref_pos\n0\t1\n2\t3\n0\t3\n").expect("written");
+        let lists = [("high.tsv", "pos\n0\n1\n2\n"), ("snv.tsv", "alt_pos\tref_pos\n0\t1\n2\t3\n0\t3\n")];
         Bench::new()
             .with("predictions", predictions.as_bytes())
             .with("labels", b"pos\texpression\n0\t1\n1\t2\n2\t4\n3\t9\n")
-            .with_path("subsets", &dir)
+            .with_folder("subsets", &lists)
     }
 
     fn weighing(names: &[&str]) -> ScoreBenchmark {

@@ -136,11 +136,16 @@ impl Moments {
             xy += w * dx * dy;
         }
         let n = counts.len() as f64;
-        Self { n, xx: xx - sx * sx / n, yy: yy - sy * sy / n, xy: xy - sx * sy / n }
+        // What is left of equal numbers after the subtraction is rounding.
+        let about_mean = |sum: f64, squares: f64| {
+            let rest = squares - sum * sum / n;
+            if rest > 1e-12 * squares { rest } else { 0.0 }
+        };
+        Self { n, xx: about_mean(sx, xx), yy: about_mean(sy, yy), xy: xy - sx * sy / n }
     }
 
     fn correlation(&self, center: (f64, f64)) -> Option<f64> {
-        let varies = |squares: f64, mean: f64| squares > self.n * (ROUNDING * mean.abs().max(1.0)).powi(2);
+        let varies = |squares: f64, mean: f64| squares > self.n * (ROUNDING * mean).powi(2);
         (varies(self.xx, center.0) && varies(self.yy, center.1))
             .then(|| (self.xy / (self.xx * self.yy).sqrt()).clamp(-1.0, 1.0))
     }

@@ -11,11 +11,11 @@ pub fn pearson(x: &[f64], y: &[f64]) -> Option<f64> {
         yy += dy * dy;
         xy += dx * dy;
     }
-    let varies = |squares: f64, mean: f64| squares > n * (ROUNDING * mean.abs().max(1.0)).powi(2);
+    let varies = |squares: f64, mean: f64| squares > n * (ROUNDING * mean).powi(2);
     (x.len() > 1 && varies(xx, mean_x) && varies(yy, mean_y)).then(|| (xy / (xx * yy).sqrt()).clamp(-1.0, 1.0))
 }
 
-/// Spread relative to the mean that single precision makes out of equal numbers.
+/// The spread, relative to the mean, that single precision makes out of equal numbers.
 pub(super) const ROUNDING: f64 = 1e-7;
 
 /// Spearman's correlation: Pearson's of the ranks; `None` where one side does not vary.
