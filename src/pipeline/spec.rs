@@ -236,6 +236,8 @@ fn outputs(node: &Node, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Decl
                 problems
                     .at(span, format!("the output path {text:?} {message}"))
                     .help("outputs are files or folders in the command's own work directory, such as `figure.svg`");
+                // Still an output, so that references to it are not told as further problems.
+                declared.insert(entry.key.clone(), Declared { path: text.to_owned(), format });
             }
             Ok(path) => {
                 if let Some((other, _)) = declared.iter().find(|(_, old)| overlaps(&old.path, &path)) {
