@@ -162,4 +162,6 @@ pub fn schema() -> Value {
 }
 
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod tests;

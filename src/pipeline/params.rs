@@ -250,7 +250,8 @@ fn merge(values: &mut Map<String, Value>, over: &Map<String, Value>) {
 fn set(values: &mut Map<String, Value>, text: &str) -> Result<(), Wrong> {
     let (path, value) = text.split_once('=').ok_or_else(|| (format!("`{text}` has no `=`: write `--set key=value`"), None))?;
     let mut problems = Diagnostics::new("--set", value);
-    let node = source::read(value, &mut problems).unwrap_or(Node::new(Span::default(), Content::Scalar(Value::Null)));
+    let nothing = Node::new(Span::default(), Content::Scalar(Value::Null));
+    let node = if value.trim().is_empty() { nothing } else { source::read(value, &mut problems).unwrap_or(nothing) };
     if let Some(problem) = problems.finish().0.first() {
         return Err((
             format!("the value of `{path}` can't be read: {}", problem.message),
@@ -291,11 +292,11 @@ mod tests {
 
     #[test]
     fn profiles_lie_over_defaults_and_sets_over_profiles() {
-        let (params, problems) = resolve(FILE, &["demo", "other"], &["model.hidden=64", "data=[a, 1]", "on=false"]);
+        let (params, problems) = resolve(FILE, &["demo", "other"], &["model.hidden=64", "data=[a, 1]", "on="]);
         assert_eq!(problems, "");
         assert_eq!(
             Value::Object(params.0.into_iter().collect()),
-            json!({"data": ["a", 1], "seed": 9, "model": {"layers": 2, "hidden": 64}, "on": false, "none": null})
+            json!({"data": ["a", 1], "seed": 9, "model": {"layers": 2, "hidden": 64}, "on": null, "none": null})
         );
     }
 
