@@ -51,9 +51,13 @@ mod tests {
     #[test]
     fn a_slip_is_recognised_and_another_word_is_not() {
         let names = ["per_bin", "bins", "rule", "seed", "sample-bins"];
-        for (slip, meant) in
-            [("per_bn", "per_bin"), ("pre_bin", "per_bin"), ("sedd", "seed"), ("RULE", "rule"), ("sample_bins", "sample-bins")]
-        {
+        for (slip, meant) in [
+            ("per_bn", "per_bin"),
+            ("pre_bin", "per_bin"),
+            ("sedd", "seed"),
+            ("RULE", "rule"),
+            ("sample_bins", "sample-bins"),
+        ] {
             assert_eq!(nearest(slip, names), Some(meant));
         }
         assert_eq!(nearest("learning_rate", names), None);

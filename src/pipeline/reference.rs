@@ -19,12 +19,15 @@ fn stages() -> String {
         let mut inputs: Vec<String> = contract
             .inputs
             .iter()
-            .map(|port| format!("`{}` ({}{})", port.name, in_words(port.format), if port.required { "" } else { "; optional" }))
+            .map(|port| {
+                format!("`{}` ({}{})", port.name, in_words(port.format), if port.required { "" } else { "; optional" })
+            })
             .collect();
         if let Some(format) = contract.more_inputs {
             inputs.push(format!("any number under names of your own ({})", in_words(format)));
         }
-        let mut outputs: Vec<String> = contract.outputs.iter().map(|(port, format)| format!("`{port}` ({})", in_words(*format))).collect();
+        let mut outputs: Vec<String> =
+            contract.outputs.iter().map(|(port, format)| format!("`{port}` ({})", in_words(*format))).collect();
         if name == "command" {
             outputs.push("as declared under `out`".to_owned());
         }

@@ -50,7 +50,9 @@ fn with(more: &str) -> String {
 
 #[test]
 fn a_pipeline_becomes_steps_in_order_with_defaults_filled_in() {
-    let plan = plan(&with("  balance:\n    uses: sample-bins\n    in: { rows: split.train }\n    with: { per_bin: \"${per_bin}\" }\n    resources: { cpus: 2, memory: 2GiB, time: 1h30m }\npublish:\n  results/rows.parquet: balance.rows\n"));
+    let plan = plan(&with(
+        "  balance:\n    uses: sample-bins\n    in: { rows: split.train }\n    with: { per_bin: \"${per_bin}\" }\n    resources: { cpus: 2, memory: 2GiB, time: 1h30m }\npublish:\n  results/rows.parquet: balance.rows\n",
+    ));
     assert_eq!(names(&plan), ["made", "split", "balance"]);
     assert_eq!(plan.name, "p");
     assert_eq!(inputs(&plan, "balance"), ["rows=split.train"]);
@@ -58,11 +60,13 @@ fn a_pipeline_becomes_steps_in_order_with_defaults_filled_in() {
     assert_eq!(json!(balance.kind.params()), json!({"bins": 18, "rule": "floor", "per_bin": 10, "seed": 42}));
     assert_eq!(balance.resources, Resources { cpus: 2, memory: 2 << 30, gpus: 0, time: 5400 });
     assert_eq!(balance.position, Position { line: 6, column: 3 });
-    let published: Vec<String> = plan.publish.iter().map(|(path, (stage, port))| format!("{path}={stage}.{port}")).collect();
+    let published: Vec<String> =
+        plan.publish.iter().map(|(path, (stage, port))| format!("{path}={stage}.{port}")).collect();
     assert_eq!(published, ["results/rows.parquet=balance.rows"]);
 }
 
-const MATRIX: &str = "  balance: { uses: sample-bins, in: { rows: split.train }, with: { per_bin: 1 }, matrix: { per_bin: \"${ks}\" } }
+const MATRIX: &str =
+    "  balance: { uses: sample-bins, in: { rows: split.train }, with: { per_bin: 1 }, matrix: { per_bin: \"${ks}\" } }
   again: { uses: split, in: { rows: balance.rows }, matrix: { test: [0.1, 0.2], seed: [1] } }
   tokenizer: { uses: train-tokenizer, in: { rows: made.rows } }
   model: { uses: train, in: { train: again.train, validation: balance.rows, tokenizer: tokenizer.tokenizer } }
@@ -79,21 +83,42 @@ fn a_matrix_fans_out_aligns_and_is_gathered() {
     assert_eq!(
         names(&plan),
         [
-            "made", "split", "balance@per_bin=3", "balance@per_bin=5", "again@per_bin=3,test=0.1,seed=1", "again@per_bin=3,test=0.2,seed=1",
-            "again@per_bin=5,test=0.1,seed=1", "again@per_bin=5,test=0.2,seed=1", "one", "tokenizer",
-            "model@per_bin=3,test=0.1,seed=1", "model@per_bin=3,test=0.2,seed=1", "model@per_bin=5,test=0.1,seed=1", "model@per_bin=5,test=0.2,seed=1", "report",
+            "made",
+            "split",
+            "balance@per_bin=3",
+            "balance@per_bin=5",
+            "again@per_bin=3,test=0.1,seed=1",
+            "again@per_bin=3,test=0.2,seed=1",
+            "again@per_bin=5,test=0.1,seed=1",
+            "again@per_bin=5,test=0.2,seed=1",
+            "one",
+            "tokenizer",
+            "model@per_bin=3,test=0.1,seed=1",
+            "model@per_bin=3,test=0.2,seed=1",
+            "model@per_bin=5,test=0.1,seed=1",
+            "model@per_bin=5,test=0.2,seed=1",
+            "report",
         ]
     );
     assert_eq!(step(&plan, "balance@per_bin=5").kind.params()["per_bin"], json!(5));
     assert_eq!(step(&plan, "again@per_bin=3,test=0.2,seed=1").kind.params()["test"], json!(0.2));
     assert_eq!(
         inputs(&plan, "model@per_bin=5,test=0.1,seed=1"),
-        ["tokenizer=tokenizer.tokenizer", "train=again@per_bin=5,test=0.1,seed=1.train", "validation=balance@per_bin=5.rows"]
+        [
+            "tokenizer=tokenizer.tokenizer",
+            "train=again@per_bin=5,test=0.1,seed=1.train",
+            "validation=balance@per_bin=5.rows"
+        ]
     );
     assert_eq!(inputs(&plan, "one"), ["rows=balance@per_bin=5.rows"]);
     assert_eq!(
         inputs(&plan, "report"),
-        ["k@per_bin=3=balance@per_bin=3.metrics", "k@per_bin=5=balance@per_bin=5.metrics", "t=tokenizer.tokenizer", "x=balance@per_bin=3.metrics"]
+        [
+            "k@per_bin=3=balance@per_bin=3.metrics",
+            "k@per_bin=5=balance@per_bin=5.metrics",
+            "t=tokenizer.tokenizer",
+            "x=balance@per_bin=3.metrics"
+        ]
     );
     let published: Vec<_> = plan.publish.keys().collect();
     assert_eq!(published, ["out/m@per_bin=3.json", "out/m@per_bin=5.json", "out/one.json"]);
@@ -106,12 +131,16 @@ fn to_keeps_a_stage_and_what_it_needs() {
     assert_eq!(names(&to("balance").expect("good")), ["made", "split", "balance@per_bin=3", "balance@per_bin=5"]);
     let plan = to("balance@per_bin=3").expect("good");
     assert_eq!(plan.publish.keys().collect::<Vec<_>>(), ["out/m@per_bin=3.json"]);
-    assert_eq!(to("blance").map(|_| ()), Err("error: there is no stage `blance`\n --> --to\nhelp: did you mean `balance`?".into()));
+    assert_eq!(
+        to("blance").map(|_| ()),
+        Err("error: there is no stage `blance`\n --> --to\nhelp: did you mean `balance`?".into())
+    );
 }
 
 #[test]
 fn when_false_leaves_a_stage_out() {
-    let text = with("  extra: { uses: split, in: { rows: made.rows }, when: \"${on}\" }\npublish: { x: extra.test }\n").replace("params: {", "params: { on: false,");
+    let text = with("  extra: { uses: split, in: { rows: made.rows }, when: \"${on}\" }\npublish: { x: extra.test }\n")
+        .replace("params: {", "params: { on: false,");
     assert_eq!(names(&plan(&text)), ["made", "split"]);
     let on = load_text(&text, &Options { sets: vec!["on=true".into()], ..Options::default() }).expect("good");
     assert_eq!(names(&on), ["made", "extra", "split"]);
@@ -162,71 +191,158 @@ stages:
 fn every_slip_is_told_with_its_place_and_what_would_be_right() {
     let table: &[(&str, &[&str])] = &[
         ("  a: { uses: spilt }", &["6:14 there is no stage `spilt` to use (did you mean `split`?)"]),
-        ("  a: { use: split, in: { rows: made.rows } }", &[
-            "6:3 the stage `a` does not say what it `uses` (one of: synthesize, import-sequences, train-tokenizer, split, sample-bins, train, predict, evaluate, score-benchmark, compare, report, command)",
-            "6:8 unknown key `use` of a stage (did you mean `uses`?)",
-        ]),
-        ("  a: { uses: split, in: { row: made.rows } }", &[
-            "6:3 the stage `a` has no input `rows`, which `split` needs (add it to `in:`; it takes rows)",
-            "6:27 `split` has no input `row` (did you mean `rows`?)",
-        ]),
-        ("  a: { uses: split, in: { rows: made.row } }", &["6:33 the stage `made` has no output `row` (did you mean `made.rows`?; write `./made.row` to mean a file of that name)"]),
-        ("  a: { uses: split, in: { rows: split } }", &["6:33 `split` is a stage: name one of its outputs (its outputs: `split.test`, `split.train`; write `./split` to mean a file of that name)"]),
-        ("  a: { uses: split, in: { rows: splt.train } }", &["6:33 there is no file `splt.train` (did you mean `split.train`?)"]),
-        ("  a: { uses: split, in: { rows: no/such.parquet } }", &["6:33 there is no file `no/such.parquet` (a path is relative to the working directory; an output of a stage is written STAGE.PORT)"]),
-        ("  a: { uses: split, in: { rows: no.parquet }, hint: ask Ada }", &["6:33 there is no file `no.parquet` (ask Ada)"]),
-        ("  a: { uses: split, in: { rows: Cargo.toml } }", &["6:33 `Cargo.toml` does not hold rows (rows are a Parquet file; read a table of sequences with an `import-sequences` stage first)"]),
+        (
+            "  a: { use: split, in: { rows: made.rows } }",
+            &[
+                "6:3 the stage `a` does not say what it `uses` (one of: synthesize, import-sequences, train-tokenizer, split, sample-bins, train, predict, evaluate, score-benchmark, compare, report, command)",
+                "6:8 unknown key `use` of a stage (did you mean `uses`?)",
+            ],
+        ),
+        (
+            "  a: { uses: split, in: { row: made.rows } }",
+            &[
+                "6:3 the stage `a` has no input `rows`, which `split` needs (add it to `in:`; it takes rows)",
+                "6:27 `split` has no input `row` (did you mean `rows`?)",
+            ],
+        ),
+        (
+            "  a: { uses: split, in: { rows: made.row } }",
+            &[
+                "6:33 the stage `made` has no output `row` (did you mean `made.rows`?; write `./made.row` to mean a file of that name)",
+            ],
+        ),
+        (
+            "  a: { uses: split, in: { rows: split } }",
+            &[
+                "6:33 `split` is a stage: name one of its outputs (its outputs: `split.test`, `split.train`; write `./split` to mean a file of that name)",
+            ],
+        ),
+        (
+            "  a: { uses: split, in: { rows: splt.train } }",
+            &["6:33 there is no file `splt.train` (did you mean `split.train`?)"],
+        ),
+        (
+            "  a: { uses: split, in: { rows: no/such.parquet } }",
+            &[
+                "6:33 there is no file `no/such.parquet` (a path is relative to the working directory; an output of a stage is written STAGE.PORT)",
+            ],
+        ),
+        (
+            "  a: { uses: split, in: { rows: no.parquet }, hint: ask Ada }",
+            &["6:33 there is no file `no.parquet` (ask Ada)"],
+        ),
+        (
+            "  a: { uses: split, in: { rows: Cargo.toml } }",
+            &[
+                "6:33 `Cargo.toml` does not hold rows (rows are a Parquet file; read a table of sequences with an `import-sequences` stage first)",
+            ],
+        ),
         ("  a: { uses: split, in: { rows: 3 } }", &["6:33 the input `rows` has to be STAGE.PORT or a path, not 3 ()"]),
-        ("  a: { uses: predict, in: { model: made.rows, rows: made.rows } }", &["6:36 `made.rows` is rows; the input `model` of `predict` takes a model (no stage makes a model)"]),
-        ("  a: { uses: split, in: { rows: made.rows }, with: { tset: 0.1, by: rnd, seed: x } }", &[
-            "6:54 `split` has no parameter `tset` (did you mean `test`?)",
-            "6:69 `by`: there is no choice `rnd` (choices: `random`, `sequence-hash`)",
-            "6:80 `seed`: expected a whole number, 0 or more, found the text \"x\" ()",
-        ]),
-        ("  a: { uses: split, in: { rows: made.rows }, with: { seed: \"${sed}\", test: \"${per_bn}\" } }", &[
-            "6:60 there is no parameter `sed` (parameters: `ks`, `per_bin`)",
-            "6:76 there is no parameter `per_bn` (did you mean `per_bin`?)",
-        ]),
-        ("  a: { uses: split, in: { rows: b.train } }\n  b: { uses: split, in: { rows: c.train } }\n  c: { uses: split, in: { rows: a.train } }", &[
-            "8:33 these stages wait for each other: a -> c -> b -> a (let one of them read something else)",
-        ]),
-        ("  a: { uses: split, in: { rows: a.train } }", &["6:33 the stage `a` waits for its own output (let it read the output of another stage)"]),
-        ("  a: { uses: evaluate, in: { rows: made.rows } }", &["6:3 the stage `a` has nothing to evaluate (add to `in:` at least one input, under any name, that is a model)"]),
+        (
+            "  a: { uses: predict, in: { model: made.rows, rows: made.rows } }",
+            &["6:36 `made.rows` is rows; the input `model` of `predict` takes a model (no stage makes a model)"],
+        ),
+        (
+            "  a: { uses: split, in: { rows: made.rows }, with: { tset: 0.1, by: rnd, seed: x } }",
+            &[
+                "6:54 `split` has no parameter `tset` (did you mean `test`?)",
+                "6:69 `by`: there is no choice `rnd` (choices: `random`, `sequence-hash`)",
+                "6:80 `seed`: expected a whole number, 0 or more, found the text \"x\" ()",
+            ],
+        ),
+        (
+            "  a: { uses: split, in: { rows: made.rows }, with: { seed: \"${sed}\", test: \"${per_bn}\" } }",
+            &[
+                "6:60 there is no parameter `sed` (parameters: `ks`, `per_bin`)",
+                "6:76 there is no parameter `per_bn` (did you mean `per_bin`?)",
+            ],
+        ),
+        (
+            "  a: { uses: split, in: { rows: b.train } }\n  b: { uses: split, in: { rows: c.train } }\n  c: { uses: split, in: { rows: a.train } }",
+            &["8:33 these stages wait for each other: a -> c -> b -> a (let one of them read something else)"],
+        ),
+        (
+            "  a: { uses: split, in: { rows: a.train } }",
+            &["6:33 the stage `a` waits for its own output (let it read the output of another stage)"],
+        ),
+        (
+            "  a: { uses: evaluate, in: { rows: made.rows } }",
+            &[
+                "6:3 the stage `a` has nothing to evaluate (add to `in:` at least one input, under any name, that is a model)",
+            ],
+        ),
         ("  a: { uses: synthesize, when: yes }", &["6:32 `when` has to be true or false, not the text \"yes\" ()"]),
-        ("  a: { uses: synthesize, out: { x: y } }", &["6:26 only a `command` declares its outputs (remove `out`; the outputs of a `synthesize` are fixed)"]),
+        (
+            "  a: { uses: synthesize, out: { x: y } }",
+            &["6:26 only a `command` declares its outputs (remove `out`; the outputs of a `synthesize` are fixed)"],
+        ),
         ("  a: { uses: synthesize, secrets: [x] }", &["6:26 `secrets` is reserved for a later version ()"]),
-        ("  a b: { uses: synthesize }", &["6:3 \"a b\" can't be the name of a stage (use letters, digits, `-` and `_`, starting with a letter, 64 characters at most)"]),
-        ("  a: { uses: synthesize, resources: { cpu: 1, memory: 2G, time: 5 } }", &[
-            "6:39 unknown key `cpu` in `resources` (did you mean `cpus`?)",
-            "6:55 `memory`: expected a number of bytes or a size such as `500MB` or `2GiB`, found the text \"2G\" ()",
-            "6:65 `time`: expected a time such as `90s`, `30m` or `1h30m`, found 5 ()",
-        ]),
-        ("  a: { uses: synthesize, matrix: { rows: [1, 1], sede: [1], seed: [a b] } }", &[
-            "6:46 1 stands twice in `rows` of this matrix ()",
-            "6:50 `synthesize` has no parameter `sede` (did you mean `seed`?)",
-            "6:68 \"a b\" can't become part of a stage's name (values of a matrix are written with letters, digits and `-_.+`)",
-        ]),
-        ("  a: { uses: command, with: { run: \"cat {in.x} {out.z} {param.perbin} {print}\" }, in: { y: made.rows }, out: { zz: ../z } }", &[
-            "6:36 `{in.x}`: there is no input `x` (inputs: `y`)",
-            "6:36 `{out.z}`: there is no output `z` (outputs: `zz`)",
-            "6:36 `{param.perbin}`: there is no parameter `perbin` (did you mean `per_bin`?)",
-            "6:116 the output path \"../z\" leaves its folder with `..` (outputs are files or folders in the command's own work directory, such as `figure.svg`)",
-        ]),
-        ("  a: { uses: command, with: { run: x, argv: [y], out: { a: b } }, out: { a: b, c: b/c, d: /e } }", &[
-            "6:39 a command has either `run` or `argv`, not both (remove one of the two)",
-            "6:50 `command` has no parameter `out` (its parameters: `run`, `argv`, `env`)",
-            "6:83 the outputs `a` and `c` lie one within the other (give each output a path of its own)",
-            "6:91 the output path \"/e\" is absolute (outputs are files or folders in the command's own work directory, such as `figure.svg`)",
-        ]),
-        ("  a: { uses: command, with: { run: x }, out: { t: t } }\n  b: { uses: split, in: { rows: a.t } }", &["7:33 `a.t` is raw bytes; the input `rows` of `split` takes rows (let the command declare it: out: { t: { path: FILE, format: rows } })"]),
-        ("publish: { ../x: made.rows, a: made.row, b: other.x, c: split.train, c/d: split.test, Cargo.toml: split.test }", &[
-            "6:12 the published path \"../x\" leaves its folder with `..` (published files go below the working directory, such as `results/metrics.json`)",
-            "6:32 the stage `made` has no output `row` (did you mean `made.rows`?; write `./made.row` to mean a file of that name)",
-            "6:45 `other.x` is no output of a stage (publish takes outputs of this pipeline: STAGE.PORT)",
-            "6:70 the published paths `c` and `c/d` lie one within the other ()",
-        ]),
-        ("verify: 1\nstage: 2", &["6:1 `verify` is reserved for a later version ()", "7:1 unknown key `stage` of a pipeline (did you mean `stages`?)"]),
-        ("  made: { uses: synthesize }", &["6:3 duplicate key `made`: it stands on line 4 already (remove one of the two)"]),
+        (
+            "  a b: { uses: synthesize }",
+            &[
+                "6:3 \"a b\" can't be the name of a stage (use letters, digits, `-` and `_`, starting with a letter, 64 characters at most)",
+            ],
+        ),
+        (
+            "  a: { uses: synthesize, resources: { cpu: 1, memory: 2G, time: 5 } }",
+            &[
+                "6:39 unknown key `cpu` in `resources` (did you mean `cpus`?)",
+                "6:55 `memory`: expected a number of bytes or a size such as `500MB` or `2GiB`, found the text \"2G\" ()",
+                "6:65 `time`: expected a time such as `90s`, `30m` or `1h30m`, found 5 ()",
+            ],
+        ),
+        (
+            "  a: { uses: synthesize, matrix: { rows: [1, 1], sede: [1], seed: [a b] } }",
+            &[
+                "6:46 1 stands twice in `rows` of this matrix ()",
+                "6:50 `synthesize` has no parameter `sede` (did you mean `seed`?)",
+                "6:68 \"a b\" can't become part of a stage's name (values of a matrix are written with letters, digits and `-_.+`)",
+            ],
+        ),
+        (
+            "  a: { uses: command, with: { run: \"cat {in.x} {out.z} {param.perbin} {print}\" }, in: { y: made.rows }, out: { zz: ../z } }",
+            &[
+                "6:36 `{in.x}`: there is no input `x` (inputs: `y`)",
+                "6:36 `{out.z}`: there is no output `z` (outputs: `zz`)",
+                "6:36 `{param.perbin}`: there is no parameter `perbin` (did you mean `per_bin`?)",
+                "6:116 the output path \"../z\" leaves its folder with `..` (outputs are files or folders in the command's own work directory, such as `figure.svg`)",
+            ],
+        ),
+        (
+            "  a: { uses: command, with: { run: x, argv: [y], out: { a: b } }, out: { a: b, c: b/c, d: /e } }",
+            &[
+                "6:39 a command has either `run` or `argv`, not both (remove one of the two)",
+                "6:50 `command` has no parameter `out` (its parameters: `run`, `argv`, `env`)",
+                "6:83 the outputs `a` and `c` lie one within the other (give each output a path of its own)",
+                "6:91 the output path \"/e\" is absolute (outputs are files or folders in the command's own work directory, such as `figure.svg`)",
+            ],
+        ),
+        (
+            "  a: { uses: command, with: { run: x }, out: { t: t } }\n  b: { uses: split, in: { rows: a.t } }",
+            &[
+                "7:33 `a.t` is raw bytes; the input `rows` of `split` takes rows (let the command declare it: out: { t: { path: FILE, format: rows } })",
+            ],
+        ),
+        (
+            "publish: { ../x: made.rows, a: made.row, b: other.x, c: split.train, c/d: split.test, Cargo.toml: split.test }",
+            &[
+                "6:12 the published path \"../x\" leaves its folder with `..` (published files go below the working directory, such as `results/metrics.json`)",
+                "6:32 the stage `made` has no output `row` (did you mean `made.rows`?; write `./made.row` to mean a file of that name)",
+                "6:45 `other.x` is no output of a stage (publish takes outputs of this pipeline: STAGE.PORT)",
+                "6:70 the published paths `c` and `c/d` lie one within the other ()",
+            ],
+        ),
+        (
+            "verify: 1\nstage: 2",
+            &[
+                "6:1 `verify` is reserved for a later version ()",
+                "7:1 unknown key `stage` of a pipeline (did you mean `stages`?)",
+            ],
+        ),
+        (
+            "  made: { uses: synthesize }",
+            &["6:3 duplicate key `made`: it stands on line 4 already (remove one of the two)"],
+        ),
     ];
     let mut wrong = String::new();
     for (text, expected) in table {
@@ -254,7 +370,10 @@ fn files_that_are_no_pipelines_are_refused_in_words() {
     assert_eq!(first(" \n"), "error: the pipeline file is empty");
     assert_eq!(first("# nothing\n"), "error: the pipeline file holds comments only");
     assert_eq!(first("[1]"), "error: a pipeline file is a map with `cistage: 1` and `stages:`, not a list");
-    assert_eq!(first("cistage: 2\nstages: {a: {uses: synthesize}}"), "error: `cistage` has to be 1, the version of the file's form; found 2");
+    assert_eq!(
+        first("cistage: 2\nstages: {a: {uses: synthesize}}"),
+        "error: `cistage` has to be 1, the version of the file's form; found 2"
+    );
     assert_eq!(first("stages: {a: {uses: synthesize}}"), "error: `cistage: 1` is missing");
     assert_eq!(first("cistage: 1"), "error: the pipeline has no stages");
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -268,7 +387,8 @@ fn files_that_are_no_pipelines_are_refused_in_words() {
 
 #[test]
 fn a_matrix_can_not_explode() {
-    let keys: Vec<String> = (0..6).map(|i| format!("k{i}: [{}]", (0..50).map(|n| n.to_string()).collect::<Vec<_>>().join(", "))).collect();
+    let keys: Vec<String> =
+        (0..6).map(|i| format!("k{i}: [{}]", (0..50).map(|n| n.to_string()).collect::<Vec<_>>().join(", "))).collect();
     let message = problems(&with(&format!("  a: {{ uses: synthesize, matrix: {{ {} }} }}", keys.join(", "))));
     assert!(message.starts_with("error: the stage `a` has more than 1000 branches"), "{message}");
 }
@@ -299,7 +419,14 @@ fn the_shipped_pipelines_make_plans_under_every_profile() {
     let lists = tempfile::tempdir().expect("a temporary folder");
     fs_err::write(lists.path().join("high.tsv"), "pos\n").expect("written");
     let subsets = format!("subsets={}", lists.path().display());
-    assert_eq!(steps("benchmark.yaml", &["fresh", "score"], &["data=Cargo.toml", "test=Cargo.toml", "labels=Cargo.toml", &subsets]), 7);
+    assert_eq!(
+        steps(
+            "benchmark.yaml",
+            &["fresh", "score"],
+            &["data=Cargo.toml", "test=Cargo.toml", "labels=Cargo.toml", &subsets]
+        ),
+        7
+    );
 }
 
 #[test]
@@ -314,9 +441,15 @@ fn as_submitted_and_sample_combine() {
 
 #[test]
 fn the_flagship_without_its_data_says_where_it_comes_from() {
-    let problems = shipped("dream2022.yaml", &[], &["data=no/train_sequences.txt"]).map(|_| ()).expect_err("no such file");
+    let problems =
+        shipped("dream2022.yaml", &[], &["data=no/train_sequences.txt"]).map(|_| ()).expect_err("no such file");
     assert_eq!(problems.0.len(), 1);
     assert_eq!(problems.0[0].message, "there is no file `no/train_sequences.txt`");
     let help = problems.0[0].help.as_deref().unwrap_or_default();
-    assert!(help.contains("7395397 and 10633252") && help.contains("CC BY 4.0") && help.contains("--profile demo needs no data"), "{help}");
+    assert!(
+        help.contains("7395397 and 10633252")
+            && help.contains("CC BY 4.0")
+            && help.contains("--profile demo needs no data"),
+        "{help}"
+    );
 }
