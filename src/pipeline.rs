@@ -141,7 +141,9 @@ fn read(file: &Path) -> Result<String, Problems> {
     };
     let form = "a pipeline file is YAML text that begins with `cistage: 1`";
     let meta = fs_err::metadata(file).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => refuse("there is no such pipeline file".into(), "the path is relative to the working directory"),
+        std::io::ErrorKind::NotFound => {
+            refuse("there is no such pipeline file".into(), "the path is relative to the working directory")
+        }
         _ => refuse(format!("the pipeline file can't be read: {error}"), form),
     })?;
     if !meta.is_file() {
@@ -149,9 +151,13 @@ fn read(file: &Path) -> Result<String, Problems> {
         return Err(refuse(format!("this is {what}, not a pipeline file"), form));
     }
     if meta.len() > source::MOST_BYTES as u64 {
-        return Err(refuse(format!("the file has {} bytes; a pipeline file may have {}", meta.len(), source::MOST_BYTES), form));
+        return Err(refuse(
+            format!("the file has {} bytes; a pipeline file may have {}", meta.len(), source::MOST_BYTES),
+            form,
+        ));
     }
-    let bytes = fs_err::read(file).map_err(|error| refuse(format!("the pipeline file can't be read: {error}"), form))?;
+    let bytes =
+        fs_err::read(file).map_err(|error| refuse(format!("the pipeline file can't be read: {error}"), form))?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
         let line = error.as_bytes()[..good].iter().filter(|&&byte| byte == b'\n').count() + 1;
@@ -167,3 +173,8 @@ fn read(file: &Path) -> Result<String, Problems> {
 pub fn schema() -> Value {
     schema::schema()
 }
+
+#[cfg(test)]
+mod reference;
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,22 @@ const KEYS: [&str; 3] = ["run", "argv", "env"];
 
 /// Variables by which a parameter of the same name would change bash or the program itself.
 const NEVER_VALUES: [&str; 16] = [
-    "PATH", "HOME", "IFS", "PWD", "OLDPWD", "SHELL", "TMPDIR", "USER", "LOGNAME", "LANG", "TERM", "ENV", "CDPATH", "SHELLOPTS", "BASHOPTS", "UID",
+    "PATH",
+    "HOME",
+    "IFS",
+    "PWD",
+    "OLDPWD",
+    "SHELL",
+    "TMPDIR",
+    "USER",
+    "LOGNAME",
+    "LANG",
+    "TERM",
+    "ENV",
+    "CDPATH",
+    "SHELLOPTS",
+    "BASHOPTS",
+    "UID",
 ];
 
 fn is_safe_value(name: &str) -> bool {
@@ -33,14 +48,23 @@ pub fn fill(with: &Node, params: &Params, problems: &mut Diagnostics<'_>) -> Nod
 /// Everything of a command's parameters, with what the plan knows. `None` where something is wrong, now reported.
 ///
 /// `endings` are the file name endings of the inputs, by port.
-pub fn complete(spec: &StageSpec, with: &Node, ports: &BTreeSet<&str>, endings: BTreeMap<String, String>, params: &Params, problems: &mut Diagnostics<'_>) -> Option<Map<String, Value>> {
+pub fn complete(
+    spec: &StageSpec,
+    with: &Node,
+    ports: &BTreeSet<&str>,
+    endings: BTreeMap<String, String>,
+    params: &Params,
+    problems: &mut Diagnostics<'_>,
+) -> Option<Map<String, Value>> {
     let before = problems.count();
     for entry in with.entries().iter().filter(|entry| !KEYS.contains(&entry.key.as_str())) {
         let help = suggestion(&entry.key, KEYS, "its parameters");
         problems.at(entry.key_span, format!("`command` has no parameter `{}`", entry.key)).help(help);
     }
     match (with.get("run"), with.get("argv")) {
-        (Some(_), Some(argv)) => problems.at(argv.key_span, "a command has either `run` or `argv`, not both").help("remove one of the two"),
+        (Some(_), Some(argv)) => {
+            problems.at(argv.key_span, "a command has either `run` or `argv`, not both").help("remove one of the two")
+        }
         (None, None) => problems
             .at(spec.span, format!("the command `{}` says nothing to run", spec.name))
             .help("add `with: { run: \"…\" }`, or `argv: [program, argument, …]`"),
@@ -137,7 +161,9 @@ impl Scan<'_, '_> {
                 Content::Invalid => {}
                 _ => {
                     let found = item.describe();
-                    self.problems.at(item.span, format!("an argument is text, not {found}")).help("put it in quotes; `{param.NAME}` gives a parameter as text");
+                    self.problems
+                        .at(item.span, format!("an argument is text, not {found}"))
+                        .help("put it in quotes; `{param.NAME}` gives a parameter as text");
                 }
             }
         }
@@ -187,7 +213,14 @@ mod tests {
 
     #[test]
     fn an_ending_has_all_extensions_of_the_name() {
-        for (path, expected) in [("data/x.tsv.gz", ".tsv.gz"), ("a.b/x", ""), (".hidden", ""), (".hidden.json", ".json"), ("model/", ""), ("é.x", ".x")] {
+        for (path, expected) in [
+            ("data/x.tsv.gz", ".tsv.gz"),
+            ("a.b/x", ""),
+            (".hidden", ""),
+            (".hidden.json", ".json"),
+            ("model/", ""),
+            ("é.x", ".x"),
+        ] {
             assert_eq!(ending(path), expected, "{path}");
         }
     }

@@ -71,11 +71,6 @@ impl<'t> Diagnostics<'t> {
         self.problems.is_empty()
     }
 
-    /// Takes over the problems that another collector found.
-    pub fn absorb(&mut self, other: Self) {
-        self.problems.extend(other.problems);
-    }
-
     /// Gives all problems, by place, each once.
     pub fn finish(mut self) -> Problems {
         self.problems.sort_by(|a, b| (a.position, &a.file, &a.message).cmp(&(b.position, &b.file, &b.message)));
@@ -140,7 +135,8 @@ impl std::error::Error for Problems {}
 
 /// Control and direction characters, with which a file could rewrite the terminal's text.
 fn is_hidden(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 fn visible(text: &str) -> String {

@@ -10,7 +10,14 @@ use serde_json::{Map, Value};
 /// Makes a stage of its parameters, told which inputs are connected. `None` where something is wrong, now reported.
 ///
 /// `with` is what the user wrote, for positions; `params` is what the catalogue reads.
-pub fn make(spec: &StageSpec, uses: &str, with: &Node, params: &Map<String, Value>, connected: &[&str], problems: &mut Diagnostics<'_>) -> Option<StageKind> {
+pub fn make(
+    spec: &StageSpec,
+    uses: &str,
+    with: &Node,
+    params: &Map<String, Value>,
+    connected: &[&str],
+    problems: &mut Diagnostics<'_>,
+) -> Option<StageKind> {
     if with.has_invalid() {
         return None;
     }
@@ -159,7 +166,10 @@ mod tests {
 
     #[test]
     fn serdes_wording_becomes_ours() {
-        assert_eq!(message("train", json!({"epochs": "abc"})), "expected a whole number, 0 or more, found the text \"abc\"");
+        assert_eq!(
+            message("train", json!({"epochs": "abc"})),
+            "expected a whole number, 0 or more, found the text \"abc\""
+        );
         assert_eq!(message("train", json!({"epochs": -1})), "expected a whole number, 0 or more, found -1");
         assert_eq!(message("train", json!({"shuffle": 1})), "expected true or false, found 1");
         assert_eq!(message("train", json!({"learning_rate": [1]})), "expected a number, found a list");

@@ -25,7 +25,9 @@ pub type Branch = BTreeMap<usize, usize>;
 pub fn read(stage: &str, node: &Node, problems: &mut Diagnostics<'_>) -> Vec<Axis> {
     if !matches!(node.content, Content::Map(_) | Content::Invalid) && !node.is_null() {
         let found = node.describe();
-        problems.at(node.span, format!("`matrix` is a map of lists, not {found}")).help("for example: { per_bin: [3000, 25000] }");
+        problems
+            .at(node.span, format!("`matrix` is a map of lists, not {found}"))
+            .help("for example: { per_bin: [3000, 25000] }");
     }
     node.entries().iter().filter_map(|entry| axis(stage, entry, problems)).collect()
 }
@@ -80,7 +82,9 @@ pub fn branches(over: &BTreeSet<usize>, axes: &[Axis]) -> Option<Vec<Branch>> {
         }
         all = all
             .iter()
-            .flat_map(|branch| (0..choices).map(move |choice| branch.iter().map(|(&a, &c)| (a, c)).chain([(axis, choice)]).collect()))
+            .flat_map(|branch| {
+                (0..choices).map(move |choice| branch.iter().map(|(&a, &c)| (a, c)).chain([(axis, choice)]).collect())
+            })
             .collect();
     }
     Some(all)

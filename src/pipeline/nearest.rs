@@ -2,7 +2,9 @@
 
 /// Gives the candidate nearest to a text, where one is near enough to be a slip.
 pub fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
-    let limit = (text.chars().count() / 3).clamp(1, 3);
+    let letters = text.chars().count();
+    // Of a short name too little may change: any letter is near any other.
+    let limit = (letters / 3).clamp(1, 3).min(letters.saturating_sub(1));
     candidates
         .into_iter()
         .filter_map(|candidate| {
@@ -49,9 +51,13 @@ mod tests {
     #[test]
     fn a_slip_is_recognised_and_another_word_is_not() {
         let names = ["per_bin", "bins", "rule", "seed", "sample-bins"];
-        for (slip, meant) in
-            [("per_bn", "per_bin"), ("pre_bin", "per_bin"), ("sedd", "seed"), ("RULE", "rule"), ("sample_bins", "sample-bins")]
-        {
+        for (slip, meant) in [
+            ("per_bn", "per_bin"),
+            ("pre_bin", "per_bin"),
+            ("sedd", "seed"),
+            ("RULE", "rule"),
+            ("sample_bins", "sample-bins"),
+        ] {
             assert_eq!(nearest(slip, names), Some(meant));
         }
         assert_eq!(nearest("learning_rate", names), None);

@@ -75,7 +75,10 @@ impl Params {
         let mut parts = path.split('.');
         let first = parts.next().expect("split gives at least one part");
         let mut found = self.0.get(first).ok_or_else(|| {
-            (format!("there is no parameter `{first}`"), Some(suggestion(first, self.0.keys().map(String::as_str), "parameters")))
+            (
+                format!("there is no parameter `{first}`"),
+                Some(suggestion(first, self.0.keys().map(String::as_str), "parameters")),
+            )
         })?;
         let mut so_far = first.to_owned();
         for part in parts {
@@ -83,9 +86,9 @@ impl Params {
                 return Err((format!("the parameter `{so_far}` is {}, not a map", describe(found)), None));
             };
             let names = map.keys().map(String::as_str);
-            found = map
-                .get(part)
-                .ok_or_else(|| (format!("the parameter `{so_far}` has no `{part}`"), Some(suggestion(part, names, "its keys"))))?;
+            found = map.get(part).ok_or_else(|| {
+                (format!("the parameter `{so_far}` has no `{part}`"), Some(suggestion(part, names, "its keys")))
+            })?;
             so_far = format!("{so_far}.{part}");
         }
         Ok(found)
@@ -112,7 +115,10 @@ impl Params {
             },
             Content::List(items) => Content::List(items.iter().map(|item| self.fill(item, problems)).collect()),
             Content::Map(entries) => Content::Map(
-                entries.iter().map(|entry| Entry { value: self.fill(&entry.value, problems), ..entry.clone() }).collect(),
+                entries
+                    .iter()
+                    .map(|entry| Entry { value: self.fill(&entry.value, problems), ..entry.clone() })
+                    .collect(),
             ),
             other => other.clone(),
         };
@@ -160,8 +166,13 @@ fn parts(text: &str) -> Result<Vec<Part<'_>>, Wrong> {
         let (name, after) = rest[at + 2..].split_once('}').ok_or_else(|| {
             ("`${` without its `}`".to_owned(), Some("write `$${` where the text itself shall have `${`".to_owned()))
         })?;
-        if name.is_empty() || !name.split('.').all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')) {
-            let help = "inside `${}` stands the name of one parameter; write `$${` where the text itself shall have `${`";
+        if name.is_empty()
+            || !name
+                .split('.')
+                .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+        {
+            let help =
+                "inside `${}` stands the name of one parameter; write `$${` where the text itself shall have `${`";
             return Err((format!("`${{{name}}}` names no parameter"), Some(help.to_owned())));
         }
         if at > 0 {
@@ -182,10 +193,13 @@ fn plain(node: &Node, problems: &mut Diagnostics<'_>) -> Option<Value> {
         let content = match &node.content {
             Content::Scalar(Value::String(text)) => match parts(text) {
                 Ok(parts) => {
-                    let text: Option<String> = parts.iter().map(|part| match part {
-                        Part::Text(text) => Some(*text),
-                        Part::Name(_) => None,
-                    }).collect();
+                    let text: Option<String> = parts
+                        .iter()
+                        .map(|part| match part {
+                            Part::Text(text) => Some(*text),
+                            Part::Name(_) => None,
+                        })
+                        .collect();
                     match text {
                         Some(text) => Content::Scalar(Value::String(text)),
                         None => {
@@ -202,9 +216,9 @@ fn plain(node: &Node, problems: &mut Diagnostics<'_>) -> Option<Value> {
                 }
             },
             Content::List(items) => Content::List(items.iter().map(|item| check(item, problems)).collect()),
-            Content::Map(entries) => Content::Map(
-                entries.iter().map(|e| Entry { value: check(&e.value, problems), ..e.clone() }).collect(),
-            ),
+            Content::Map(entries) => {
+                Content::Map(entries.iter().map(|e| Entry { value: check(&e.value, problems), ..e.clone() }).collect())
+            }
             other => other.clone(),
         };
         Node::new(node.span, content)
@@ -221,7 +235,9 @@ fn overlay(values: &mut Map<String, Value>, profile: &Map<String, Value>, node: 
         match (values.get_mut(key), value) {
             (None, _) => {
                 let help = suggestion(key, values.keys().map(String::as_str), "parameters");
-                problems.at(span, format!("there is no parameter `{key}`: a profile changes parameters that `params` has")).help(help);
+                problems
+                    .at(span, format!("there is no parameter `{key}`: a profile changes parameters that `params` has"))
+                    .help(help);
             }
             (Some(Value::Object(inner)), Value::Object(map)) if !inner.is_empty() => {
                 overlay(inner, map, entry.map_or(node, |entry| &entry.value), problems);
@@ -248,9 +264,11 @@ fn merge(values: &mut Map<String, Value>, over: &Map<String, Value>) {
 
 /// Carries out one `--set key=value`.
 fn set(values: &mut Map<String, Value>, text: &str) -> Result<(), Wrong> {
-    let (path, value) = text.split_once('=').ok_or_else(|| (format!("`{text}` has no `=`: write `--set key=value`"), None))?;
+    let (path, value) =
+        text.split_once('=').ok_or_else(|| (format!("`{text}` has no `=`: write `--set key=value`"), None))?;
     let mut problems = Diagnostics::new("--set", value);
-    let node = source::read(value, &mut problems).unwrap_or(Node::new(Span::default(), Content::Scalar(Value::Null)));
+    let nothing = Node::new(Span::default(), Content::Scalar(Value::Null));
+    let node = if value.trim().is_empty() { nothing } else { source::read(value, &mut problems).unwrap_or(nothing) };
     if let Some(problem) = problems.finish().0.first() {
         return Err((
             format!("the value of `{path}` can't be read: {}", problem.message),
@@ -262,7 +280,10 @@ fn set(values: &mut Map<String, Value>, text: &str) -> Result<(), Wrong> {
     let old = known.find(path)?;
     let new = node.to_value();
     if old.as_object().is_some_and(|map| !map.is_empty()) && !new.is_object() {
-        return Err((format!("`{path}` is a map of parameters, and {} was given", describe(&new)), Some(format!("set one of its keys: --set {path}.KEY=VALUE"))));
+        return Err((
+            format!("`{path}` is a map of parameters, and {} was given", describe(&new)),
+            Some(format!("set one of its keys: --set {path}.KEY=VALUE")),
+        ));
     }
     let over = path.rsplit('.').fold(new, |inner, key| Value::Object(Map::from_iter([(key.to_owned(), inner)])));
     if let Some(map) = over.as_object() {
@@ -286,16 +307,24 @@ mod tests {
         let options = Options { profiles: owned(profiles), sets: owned(sets), to: None };
         let map = |key| root.get(key).map_or(&[][..], |entry| entry.value.entries());
         let params = Params::resolve(map("params"), map("profiles"), &options, &mut problems);
-        (params, problems.finish().0.iter().map(|p| format!("{}: {} ({})\n", p.file, p.message, p.help.clone().unwrap_or_default())).collect())
+        (
+            params,
+            problems
+                .finish()
+                .0
+                .iter()
+                .map(|p| format!("{}: {} ({})\n", p.file, p.message, p.help.clone().unwrap_or_default()))
+                .collect(),
+        )
     }
 
     #[test]
     fn profiles_lie_over_defaults_and_sets_over_profiles() {
-        let (params, problems) = resolve(FILE, &["demo", "other"], &["model.hidden=64", "data=[a, 1]", "on=false"]);
+        let (params, problems) = resolve(FILE, &["demo", "other"], &["model.hidden=64", "data=[a, 1]", "on="]);
         assert_eq!(problems, "");
         assert_eq!(
             Value::Object(params.0.into_iter().collect()),
-            json!({"data": ["a", 1], "seed": 9, "model": {"layers": 2, "hidden": 64}, "on": false, "none": null})
+            json!({"data": ["a", 1], "seed": 9, "model": {"layers": 2, "hidden": 64}, "on": null, "none": null})
         );
     }
 

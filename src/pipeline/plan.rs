@@ -42,7 +42,8 @@ struct Stage<'s> {
 pub fn build(spec: &PipelineSpec, params: &Params, to: Option<&str>, problems: &mut Diagnostics<'_>) -> Built {
     let catalog = catalog(spec, params, problems);
     let mut stages: BTreeMap<&str, Stage<'_>> = BTreeMap::new();
-    for stage in spec.stages.iter().filter(|stage| catalog.stages.get(&stage.name).is_some_and(|listed| listed.present)) {
+    for stage in spec.stages.iter().filter(|stage| catalog.stages.get(&stage.name).is_some_and(|listed| listed.present))
+    {
         if let Some(resolved) = resolve(stage, params, &catalog, problems) {
             stages.insert(&stage.name, resolved);
         }
@@ -52,22 +53,38 @@ pub fn build(spec: &PipelineSpec, params: &Params, to: Option<&str>, problems: &
     for cycle in &cycles {
         report_cycle(cycle, &stages, problems);
     }
-    let mut expansion = Expansion { catalog: &catalog, params, axes: Vec::new(), over: BTreeMap::new(), branches: Branches::new(), steps: Vec::new() };
+    let mut expansion = Expansion {
+        catalog: &catalog,
+        params,
+        axes: Vec::new(),
+        over: BTreeMap::new(),
+        branches: Branches::new(),
+        steps: Vec::new(),
+    };
     for name in &order {
         expansion.stage(&stages[name], problems);
     }
-    let Expansion { mut steps, mut branches, .. } = expansion;
-    let kept = to.and_then(|to| keep(to, &mut steps, &mut branches, spec, problems));
+    let Expansion { mut steps, branches, .. } = expansion;
+    let kept = to.and_then(|to| ancestors(to, &steps, spec, problems));
     let is_kept = |name: &str| kept.as_ref().is_none_or(|kept| kept.contains(name));
-    for (_, stage) in stages.iter().filter(|(name, _)| is_kept(name)) {
-        check_paths(stage, &catalog, problems);
+    for (name, stage) in &stages {
+        // A stage that did not become steps has problems already; a missing file may be one more.
+        if branches.get(*name).is_none_or(|names| names.iter().any(|name| is_kept(name.as_str()))) {
+            check_paths(stage, &catalog, problems);
+        }
     }
-    let entries: Vec<Entry> = spec.publish.iter().map(|entry| Entry { value: params.fill(&entry.value, problems), ..entry.clone() }).collect();
+    steps.retain(|step| is_kept(step.name.as_str()));
+    let entries: Vec<Entry> = spec
+        .publish
+        .iter()
+        .map(|entry| Entry { value: params.fill(&entry.value, problems), ..entry.clone() })
+        .collect();
     let paths = stages.values().flat_map(|stage| &stage.wires).filter_map(|wire| match &wire.from {
         From::Path(path) => Some(path.as_str()),
         From::Output { .. } => None,
     });
-    let publish = publish::read(&entries, &catalog, &branches, &paths.collect::<Vec<_>>(), problems);
+    let mut publish = publish::read(&entries, &catalog, &branches, &paths.collect::<Vec<_>>(), problems);
+    publish.retain(|_, (name, _)| is_kept(name.as_str()));
     Built { steps, publish }
 }
 
@@ -102,9 +119,18 @@ fn contract(uses: &'static str) -> Contract {
     StageKind::contract(uses).expect("`uses` is a name of the catalogue: checked when the file was read")
 }
 
-fn resolve<'s>(spec: &'s StageSpec, params: &Params, catalog: &Catalog, problems: &mut Diagnostics<'_>) -> Option<Stage<'s>> {
+fn resolve<'s>(
+    spec: &'s StageSpec,
+    params: &Params,
+    catalog: &Catalog,
+    problems: &mut Diagnostics<'_>,
+) -> Option<Stage<'s>> {
     let inputs = params.fill(&spec.inputs, problems);
-    let with = if spec.uses == Some("command") { command::fill(&spec.with, params, problems) } else { params.fill(&spec.with, problems) };
+    let with = if spec.uses == Some("command") {
+        command::fill(&spec.with, params, problems)
+    } else {
+        params.fill(&spec.with, problems)
+    };
     let matrix = matrix::read(&spec.name, &params.fill(&spec.matrix, problems), problems);
     let resources = spec.resources.as_ref().map(|node| params.fill(node, problems));
     let uses = spec.uses?;
@@ -125,15 +151,29 @@ fn report_cycle(cycle: &[&str], stages: &BTreeMap<&str, Stage<'_>>, problems: &m
     let wire = reader.wires.iter().find(|wire| matches!(&wire.from, From::Output { stage, .. } if stage == cycle[0]));
     let span = wire.map_or(reader.spec.span, |wire| wire.span);
     if cycle.len() == 2 {
-        problems.at(span, format!("the stage `{}` waits for its own output", cycle[0])).help("let it read the output of another stage");
+        problems
+            .at(span, format!("the stage `{}` waits for its own output", cycle[0]))
+            .help("let it read the output of another stage");
     } else {
-        problems.at(span, format!("these stages wait for each other: {}", cycle.join(" -> "))).help("let one of them read something else");
+        problems
+            .at(span, format!("these stages wait for each other: {}", cycle.join(" -> ")))
+            .help("let one of them read something else");
     }
 }
 
-/// Keeps a stage and what it needs; gives the names, as in the file, of what is kept.
-fn keep(to: &str, steps: &mut Vec<Step>, branches: &mut Branches, spec: &PipelineSpec, problems: &mut Diagnostics<'_>) -> Option<BTreeSet<String>> {
-    let wanted: Vec<&str> = steps.iter().map(|step| &step.name).filter(|name| name.as_str() == to || name.base() == to).map(StageName::as_str).collect();
+/// The names of the steps that a stage, all of its branches or one, is made from; its own among them.
+fn ancestors(
+    to: &str,
+    steps: &[Step],
+    spec: &PipelineSpec,
+    problems: &mut Diagnostics<'_>,
+) -> Option<BTreeSet<String>> {
+    let wanted: Vec<&str> = steps
+        .iter()
+        .map(|step| &step.name)
+        .filter(|name| name.as_str() == to || name.base() == to)
+        .map(StageName::as_str)
+        .collect();
     if wanted.is_empty() {
         // A stage that could not become a step has problems of its own.
         if spec.stages.iter().any(|stage| stage.name == to) {
@@ -141,9 +181,14 @@ fn keep(to: &str, steps: &mut Vec<Step>, branches: &mut Branches, spec: &Pipelin
                 problems.option("--to", format!("the stage `{to}` is left out by its `when`"));
             }
         } else {
-            let names = steps.iter().map(|step| step.name.as_str()).chain(spec.stages.iter().map(|stage| stage.name.as_str()));
+            let names =
+                steps.iter().map(|step| step.name.as_str()).chain(spec.stages.iter().map(|stage| stage.name.as_str()));
             let names: BTreeSet<&str> = names.collect();
-            problems.option("--to", format!("there is no stage `{to}`")).help(suggestion(to, names.iter().copied(), "stages"));
+            problems.option("--to", format!("there is no stage `{to}`")).help(suggestion(
+                to,
+                names.iter().copied(),
+                "stages",
+            ));
         }
         return None;
     }
@@ -157,13 +202,7 @@ fn keep(to: &str, steps: &mut Vec<Step>, branches: &mut Branches, spec: &Pipelin
             (step.name.as_str(), makers.collect())
         })
         .collect();
-    let kept: BTreeSet<String> = wanted.iter().flat_map(|name| graph::ancestors(name, &needs)).map(str::to_owned).collect();
-    steps.retain(|step| kept.contains(step.name.as_str()));
-    for names in branches.values_mut() {
-        names.retain(|name| kept.contains(name.as_str()));
-    }
-    branches.retain(|_, names| !names.is_empty());
-    Some(branches.keys().cloned().collect())
+    Some(wanted.iter().flat_map(|name| graph::ancestors(name, &needs)).map(str::to_owned).collect())
 }
 
 /// Checks that the files exist and hold what their ports take.
@@ -173,7 +212,8 @@ fn check_paths(stage: &Stage<'_>, catalog: &Catalog, problems: &mut Diagnostics<
         if let Err((message, help)) = sniff::check(path, wire.wanted) {
             let near = catalog.near(path).map(|near| format!("did you mean `{near}`?"));
             let hint = stage.spec.hint.clone();
-            let usual = "a path is relative to the working directory; an output of a stage is written STAGE.PORT".to_owned();
+            let usual =
+                "a path is relative to the working directory; an output of a stage is written STAGE.PORT".to_owned();
             problems.at(wire.span, message).help(help.or(near).or(hint).unwrap_or(usual));
         }
     }
@@ -210,11 +250,14 @@ impl Expansion<'_> {
         };
         self.over.insert(name.clone(), over);
         for branch in &branches {
-            let full = matrix::label(branch, &self.axes).map_or_else(|| name.clone(), |label| format!("{name}@{label}"));
+            let full =
+                matrix::label(branch, &self.axes).map_or_else(|| name.clone(), |label| format!("{name}@{label}"));
             let Ok(full) = StageName::parse(&full) else {
                 // A name that is wrong by itself has been reported where it stands.
                 if !branch.is_empty() && StageName::parse(name).is_ok() {
-                    problems.at(stage.spec.span, format!("the name of the branch {full:?} is too long")).help("use fewer keys or shorter values in the matrix");
+                    problems
+                        .at(stage.spec.span, format!("the name of the branch {full:?} is too long"))
+                        .help("use fewer keys or shorter values in the matrix");
                 }
                 return;
             };
@@ -233,36 +276,54 @@ impl Expansion<'_> {
                 matrix::set(&mut with, key, *key_span, &choices[choice].1);
             }
         }
-        let needs = |kind: &StageKind| match &stage.resources {
-            Some(node) => Some((node, kind.stage().needs())),
-            None => None,
-        };
         let Some(mut params) = kinds::params_of(&with, problems) else { return };
         let connected: Vec<&str> = stage.wires.iter().map(|wire| wire.port.as_str()).collect();
         let mut outputs: BTreeMap<PortName, Format> = BTreeMap::new();
         if *uses == "command" {
-            let given: BTreeSet<&str> = spec.inputs.entries().iter().map(|entry| entry.key.as_str()).chain(connected.iter().copied()).collect();
+            let given: BTreeSet<&str> =
+                spec.inputs.entries().iter().map(|entry| entry.key.as_str()).chain(connected.iter().copied()).collect();
             let Some(complete) = command::complete(spec, &with, &given, endings, self.params, problems) else { return };
             params = complete;
-            outputs.extend(spec.out.iter().filter_map(|(port, declared)| Some((PortName::parse(port).ok()?, declared.format))));
+            outputs.extend(
+                spec.out.iter().filter_map(|(port, declared)| Some((PortName::parse(port).ok()?, declared.format))),
+            );
         }
         let Some(kind) = kinds::make(spec, uses, &with, &params, &connected, problems) else { return };
-        let resources = needs(&kind).map_or_else(|| kind.stage().needs(), |(node, needs)| resources::read(node, needs, problems));
+        let needs = kind.stage().needs();
+        let resources = stage.resources.as_ref().map_or(needs, |node| resources::read(node, needs, problems));
         if *uses != "command" {
             let ports = kind.stage().contract().outputs;
-            outputs.extend(ports.into_iter().map(|(port, format)| (PortName::parse(&port).expect("ports of a contract are valid names"), format)));
+            outputs.extend(
+                ports.into_iter().map(|(port, format)| {
+                    (PortName::parse(&port).expect("ports of a contract are valid names"), format)
+                }),
+            );
         }
-        self.steps.push(Step { name, kind, inputs, outputs, resources, position: spec.span.position, hint: spec.hint.clone() });
+        self.steps.push(Step {
+            name,
+            kind,
+            inputs,
+            outputs,
+            resources,
+            position: spec.span.position,
+            hint: spec.hint.clone(),
+        });
     }
 
     /// The inputs of one branch, and the file name endings that a command sees.
-    fn inputs(&self, stage: &Stage<'_>, branch: &Branch, problems: &mut Diagnostics<'_>) -> (BTreeMap<PortName, Source>, BTreeMap<String, String>) {
+    fn inputs(
+        &self,
+        stage: &Stage<'_>,
+        branch: &Branch,
+        problems: &mut Diagnostics<'_>,
+    ) -> (BTreeMap<PortName, Source>, BTreeMap<String, String>) {
         let (mut inputs, mut endings) = (BTreeMap::new(), BTreeMap::new());
         for wire in &stage.wires {
             let port = |text: &str| PortName::parse(text).expect("checked when the port was connected");
             let (maker, wanted, output) = match &wire.from {
                 From::Path(path) => {
-                    let source = Source::Path { path: PathBuf::from(path), format: wire.wanted, position: wire.span.position };
+                    let source =
+                        Source::Path { path: PathBuf::from(path), format: wire.wanted, position: wire.span.position };
                     inputs.insert(port(&wire.port), source);
                     endings.insert(wire.port.clone(), command::ending(path).to_owned());
                     continue;
@@ -278,11 +339,14 @@ impl Expansion<'_> {
                     Some(step) => {
                         inputs.insert(port(&wire.port), from(step));
                     }
-                    None => problems.at(wire.span, format!("the stage `{maker}` has no branch `{wanted}`")).help(branch_names(steps)),
+                    None => problems
+                        .at(wire.span, format!("the stage `{maker}` has no branch `{wanted}`"))
+                        .help(branch_names(steps)),
                 }
             } else if stage.contract.gathers {
                 for step in steps {
-                    let name = step.branch().map_or_else(|| wire.port.clone(), |branch| format!("{}@{branch}", wire.port));
+                    let name =
+                        step.branch().map_or_else(|| wire.port.clone(), |branch| format!("{}@{branch}", wire.port));
                     inputs.insert(port(&name), from(step));
                 }
             } else if let Some(over) = self.over.get(maker) {
@@ -300,10 +364,15 @@ impl Expansion<'_> {
     fn ending(&self, reader: &Stage<'_>, maker: &str, port: &str) -> String {
         let format = self.catalog.format(maker, port).unwrap_or(Format::Raw);
         if reader.uses == "command" && format == Format::Raw {
-            return self.steps.iter().find(|step| step.name.base() == maker).map_or_else(String::new, |step| match &step.kind {
-                StageKind::Command(made) => made.out.get(port).map_or_else(String::new, |path| command::ending(path).to_owned()),
-                _ => String::new(),
-            });
+            return self.steps.iter().find(|step| step.name.base() == maker).map_or_else(
+                String::new,
+                |step| match &step.kind {
+                    StageKind::Command(made) => {
+                        made.out.get(port).map_or_else(String::new, |path| command::ending(path).to_owned())
+                    }
+                    _ => String::new(),
+                },
+            );
         }
         format.extension().to_owned()
     }

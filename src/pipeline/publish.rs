@@ -14,7 +14,13 @@ pub type Published = BTreeMap<String, (StageName, PortName)>;
 
 /// Reads `publish:`, its values filled in. An output of several branches is published once for each, the branch
 /// put before the ending: `metrics@per_bin=3000.json`. What `when` or `--to` leaves out is not published.
-pub fn read(entries: &[Entry], catalog: &Catalog, branches: &Branches, sources: &[&str], problems: &mut Diagnostics<'_>) -> Published {
+pub fn read(
+    entries: &[Entry],
+    catalog: &Catalog,
+    branches: &Branches,
+    sources: &[&str],
+    problems: &mut Diagnostics<'_>,
+) -> Published {
     let mut published = Published::new();
     let mut paths: Vec<String> = Vec::new();
     for entry in entries {
@@ -31,7 +37,8 @@ pub fn read(entries: &[Entry], catalog: &Catalog, branches: &Branches, sources: 
             problems.at(entry.key_span, format!("the published paths `{other}` and `{path}` lie one within the other"));
             continue;
         }
-        if let Some(source) = sources.iter().find(|source| inside(source).is_ok_and(|source| overlaps(&source, &path))) {
+        if let Some(source) = sources.iter().find(|source| inside(source).is_ok_and(|source| overlaps(&source, &path)))
+        {
             problems
                 .at(entry.key_span, format!("publishing `{path}` would overwrite the input `{source}`"))
                 .help("publish to another path");
@@ -55,15 +62,21 @@ pub fn read(entries: &[Entry], catalog: &Catalog, branches: &Branches, sources: 
             None => continue,
             Some(From::Output { stage, branch, port }) => (stage, branch, port),
             Some(From::Path(text)) => {
-                let help = catalog.near(&text).map_or_else(|| "publish takes outputs of this pipeline: STAGE.PORT".to_owned(), |near| format!("did you mean `{near}`?"));
+                let help = catalog.near(&text).map_or_else(
+                    || "publish takes outputs of this pipeline: STAGE.PORT".to_owned(),
+                    |near| format!("did you mean `{near}`?"),
+                );
                 problems.at(span, format!("`{text}` is no output of a stage")).help(help);
                 continue;
             }
         };
         let Some(steps) = branches.get(&stage) else { continue };
-        let chosen: Vec<_> = steps.iter().filter(|name| branch.is_none() || name.branch() == branch.as_deref()).collect();
+        let chosen: Vec<_> =
+            steps.iter().filter(|name| branch.is_none() || name.branch() == branch.as_deref()).collect();
         if chosen.is_empty() {
-            problems.at(span, format!("the stage `{stage}` has no branch `{}`", branch.unwrap_or_default())).help(branch_names(steps));
+            problems
+                .at(span, format!("the stage `{stage}` has no branch `{}`", branch.unwrap_or_default()))
+                .help(branch_names(steps));
             continue;
         }
         for name in chosen {
@@ -80,7 +93,8 @@ pub fn read(entries: &[Entry], catalog: &Catalog, branches: &Branches, sources: 
 
 /// The branches of a stage, for a message.
 pub fn branch_names(steps: &[StageName]) -> String {
-    let names: Vec<String> = steps.iter().filter(|name| name.branch().is_some()).map(|name| format!("`{name}`")).collect();
+    let names: Vec<String> =
+        steps.iter().filter(|name| name.branch().is_some()).map(|name| format!("`{name}`")).collect();
     if names.is_empty() { "it has no matrix".to_owned() } else { format!("its branches: {}", names.join(", ")) }
 }
 

@@ -13,7 +13,9 @@ pub fn read(node: &Node, needs: Resources, problems: &mut Diagnostics<'_>) -> Re
     let mut resources = needs;
     if !matches!(node.content, Content::Map(_) | Content::Invalid) && !node.is_null() {
         let found = node.describe();
-        problems.at(node.span, format!("`resources` is a map, not {found}")).help("for example: { cpus: 2, memory: 4GiB, time: 1h }");
+        problems
+            .at(node.span, format!("`resources` is a map, not {found}"))
+            .help("for example: { cpus: 2, memory: 4GiB, time: 1h }");
     }
     for entry in node.entries() {
         let (key, value) = (entry.key.as_str(), &entry.value);
@@ -30,7 +32,9 @@ pub fn read(node: &Node, needs: Resources, problems: &mut Diagnostics<'_>) -> Re
             "memory" => bytes(scalar).map(|n| resources.memory = n),
             "time" => seconds(scalar).map(|n| resources.time = n),
             _ => {
-                problems.at(entry.key_span, format!("unknown key `{key}` in `resources`")).help(suggestion(key, KEYS, "its keys"));
+                problems
+                    .at(entry.key_span, format!("unknown key `{key}` in `resources`"))
+                    .help(suggestion(key, KEYS, "its keys"));
                 continue;
             }
         };
@@ -98,11 +102,29 @@ mod tests {
 
     #[test]
     fn sizes_and_times_are_read_as_people_write_them() {
-        for (text, expected) in [("2GiB", Some(2 << 30)), ("1.5kB", Some(1500)), ("500 MB", Some(500_000_000)), ("2G", None), ("-1GB", None), ("GB", None), ("1e30GB", None)] {
+        for (text, expected) in [
+            ("2GiB", Some(2 << 30)),
+            ("1.5kB", Some(1500)),
+            ("500 MB", Some(500_000_000)),
+            ("2G", None),
+            ("-1GB", None),
+            ("GB", None),
+            ("1e30GB", None),
+        ] {
             assert_eq!(bytes(&json!(text)), expected, "{text}");
         }
         assert_eq!((bytes(&json!(4096)), bytes(&json!(-1)), bytes(&json!(1.5))), (Some(4096), None, None));
-        for (text, expected) in [("90s", Some(90)), ("1h30m", Some(5400)), ("2d", Some(172_800)), ("90", None), ("1x", None), ("", None), ("1h 2m", None), ("99999999999999999d", None), ("1é", None)] {
+        for (text, expected) in [
+            ("90s", Some(90)),
+            ("1h30m", Some(5400)),
+            ("2d", Some(172_800)),
+            ("90", None),
+            ("1x", None),
+            ("", None),
+            ("1h 2m", None),
+            ("99999999999999999d", None),
+            ("1é", None),
+        ] {
             assert_eq!(seconds(&json!(text)), expected, "{text}");
         }
     }

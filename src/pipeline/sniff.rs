@@ -23,18 +23,26 @@ pub fn check(text: &str, wanted: Format) -> Result<(), Refusal> {
         Err(error) => return Err((format!("`{text}` can't be read: {}", reason(&error)), None)),
     };
     if !meta.is_file() && !meta.is_dir() {
-        return Err((format!("`{text}` is neither a file nor a folder"), Some("copy what it gives into a file first".to_owned())));
+        return Err((
+            format!("`{text}` is neither a file nor a folder"),
+            Some("copy what it gives into a file first".to_owned()),
+        ));
     }
     let folder = matches!(wanted, Format::Model | Format::Subsets);
     if wanted != Format::Raw && meta.is_dir() != folder {
         let found = if meta.is_dir() { "a folder" } else { "a file" };
-        return Err((format!("`{text}` is {found}; the port takes {}", in_words(wanted)), Some(form(wanted).to_owned())));
+        return Err((
+            format!("`{text}` is {found}; the port takes {}", in_words(wanted)),
+            Some(form(wanted).to_owned()),
+        ));
     }
     let good = match wanted {
         Format::Raw | Format::Report => fs_err::metadata(path).map(|_| true),
         Format::Rows => starts(path).map(|start| start.starts_with(b"PAR1")),
         Format::Predictions => starts(path).map(|start| start.starts_with(b"PAR1") || is_prediction_table(&start)),
-        Format::Tokenizer => json(path).map(|value| value.is_some_and(|value| value.get("model").is_some_and(Value::is_object))),
+        Format::Tokenizer => {
+            json(path).map(|value| value.is_some_and(|value| value.get("model").is_some_and(Value::is_object)))
+        }
         Format::Metrics => json(path).map(|value| value.is_some_and(|value| value.is_object())),
         Format::Model => return model(path, text),
         Format::Subsets => lists(path),
@@ -86,11 +94,17 @@ fn json(path: &Path) -> std::io::Result<Option<Value>> {
 }
 
 fn model(path: &Path, text: &str) -> Result<(), Refusal> {
-    let missing: Vec<&str> = ["config.json", "model.safetensors", "tokenizer.json"].into_iter().filter(|file| !path.join(file).is_file()).collect();
+    let missing: Vec<&str> = ["config.json", "model.safetensors", "tokenizer.json"]
+        .into_iter()
+        .filter(|file| !path.join(file).is_file())
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
-    Err((format!("the folder `{text}` is no model: it has no {}", missing.join(" and no ")), Some(form(Format::Model).to_owned())))
+    Err((
+        format!("the folder `{text}` is no model: it has no {}", missing.join(" and no ")),
+        Some(form(Format::Model).to_owned()),
+    ))
 }
 
 fn lists(path: &Path) -> std::io::Result<bool> {
@@ -123,21 +137,40 @@ mod tests {
         for folder in ["model", "half", "lists", "empty"] {
             fs_err::create_dir(at(folder)).expect("made");
         }
-        for file in ["model/config.json", "model/model.safetensors", "model/tokenizer.json", "half/config.json", "lists/high.tsv"] {
+        for file in [
+            "model/config.json",
+            "model/model.safetensors",
+            "model/tokenizer.json",
+            "half/config.json",
+            "lists/high.tsv",
+        ] {
             fs_err::write(at(file), b"").expect("written");
         }
         let good = [
-            ("rows.parquet", Format::Rows), ("rows.parquet", Format::Predictions), ("table.tsv", Format::Predictions),
-            ("tokenizer.json", Format::Tokenizer), ("metrics.json", Format::Metrics), ("model", Format::Model),
-            ("lists", Format::Subsets), ("lists", Format::Raw), ("other.tsv", Format::Raw),
+            ("rows.parquet", Format::Rows),
+            ("rows.parquet", Format::Predictions),
+            ("table.tsv", Format::Predictions),
+            ("tokenizer.json", Format::Tokenizer),
+            ("metrics.json", Format::Metrics),
+            ("model", Format::Model),
+            ("lists", Format::Subsets),
+            ("lists", Format::Raw),
+            ("other.tsv", Format::Raw),
         ];
         for (name, format) in good {
             assert_eq!(check(&at(name), format), Ok(()), "{name} as {format}");
         }
         let bad = [
-            ("table.tsv", Format::Rows), ("other.tsv", Format::Predictions), ("metrics.json", Format::Tokenizer),
-            ("list.json", Format::Metrics), ("half", Format::Model), ("empty", Format::Subsets), ("empty", Format::Rows),
-            ("rows.parquet", Format::Model), ("nothing", Format::Raw), ("other.tsv/x", Format::Raw),
+            ("table.tsv", Format::Rows),
+            ("other.tsv", Format::Predictions),
+            ("metrics.json", Format::Tokenizer),
+            ("list.json", Format::Metrics),
+            ("half", Format::Model),
+            ("empty", Format::Subsets),
+            ("empty", Format::Rows),
+            ("rows.parquet", Format::Model),
+            ("nothing", Format::Raw),
+            ("other.tsv/x", Format::Raw),
         ];
         for (name, format) in bad {
             assert!(check(&at(name), format).is_err(), "{name} as {format}");

@@ -163,7 +163,14 @@ pub fn read(text: &str, problems: &mut Diagnostics<'_>) -> Option<Node> {
             Ok((event, span)) => (event, place(span)),
             Err(error) => {
                 let position = Position { line: error.marker().line(), column: error.marker().col() + 1 };
-                reader.problems.at(Span { position, width: 1 }, format!("this is not YAML: {}", error.info()));
+                // The scanner looks ahead, and meets its own limit before ours is counted.
+                let message = match error.info() {
+                    info if info.contains("recursion limit") => {
+                        format!("lists and maps are nested more than {MOST_LEVELS} levels deep here")
+                    }
+                    info => format!("this is not YAML: {info}"),
+                };
+                reader.problems.at(Span { position, width: 1 }, message);
                 return None;
             }
         };
@@ -175,6 +182,12 @@ pub fn read(text: &str, problems: &mut Diagnostics<'_>) -> Option<Node> {
             }
         }
         reader.event(event, span)?;
+    }
+    if reader.root.is_none() {
+        reader
+            .problems
+            .whole("the pipeline file holds comments only")
+            .help("it has to be a map with `cistage: 1` and `stages:`");
     }
     reader.root
 }
@@ -216,7 +229,8 @@ impl Reader<'_, '_> {
                     return self.key(text.into_owned(), span);
                 }
                 // An empty value stands wherever the parser noticed that nothing came: its key is a better place.
-                let span = if text.is_empty() && style == ScalarStyle::Plain { self.key_span().unwrap_or(span) } else { span };
+                let span =
+                    if text.is_empty() && style == ScalarStyle::Plain { self.key_span().unwrap_or(span) } else { span };
                 let content = match scalar(&text, style) {
                     Ok(value) => Content::Scalar(value),
                     Err(message) => {
@@ -244,7 +258,9 @@ impl Reader<'_, '_> {
                     .help("put a value in quotes to make it text");
                 None
             }
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => Some(()),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentStart(_) | Event::DocumentEnd => {
+                Some(())
+            }
         }
     }
 
@@ -261,7 +277,9 @@ impl Reader<'_, '_> {
 
     fn key(&mut self, text: String, span: Span) -> Option<()> {
         if text == "<<" {
-            self.problems.at(span, "merge keys (`<<`) are not supported").help("write the keys out, or use a parameter that is a map");
+            self.problems
+                .at(span, "merge keys (`<<`) are not supported")
+                .help("write the keys out, or use a parameter that is a map");
             return None;
         }
         let Some(Open { kind: Kind::Map { seen, duplicates, key, entries }, .. }) = self.open.last_mut() else {
@@ -269,7 +287,9 @@ impl Reader<'_, '_> {
         };
         let line = span.position.line;
         if let Some(first) = seen.get(&text) {
-            self.problems.at(span, format!("duplicate key `{text}`: it stands on line {first} already")).help("remove one of the two");
+            self.problems
+                .at(span, format!("duplicate key `{text}`: it stands on line {first} already"))
+                .help("remove one of the two");
             duplicates.insert(entries.len());
         } else {
             seen.insert(text.clone(), line);
@@ -280,7 +300,9 @@ impl Reader<'_, '_> {
 
     fn begin(&mut self, open: Open) -> Option<()> {
         if self.wants_key() {
-            self.problems.at(open.span, "a key has to be text, not a list or a map").help("put quotes around a value that begins with `{` or `[`");
+            self.problems
+                .at(open.span, "a key has to be text, not a list or a map")
+                .help("put quotes around a value that begins with `{` or `[`");
             return None;
         }
         if self.open.len() >= MOST_LEVELS {
@@ -307,7 +329,10 @@ impl Reader<'_, '_> {
             return None;
         }
         if self.open.len() + node.levels() > MOST_LEVELS {
-            self.problems.at(span, format!("with this alias written out, values are nested more than {MOST_LEVELS} levels deep"));
+            self.problems.at(
+                span,
+                format!("with this alias written out, values are nested more than {MOST_LEVELS} levels deep"),
+            );
             return None;
         }
         let node = node.clone();
@@ -346,7 +371,8 @@ fn scalar(text: &str, style: ScalarStyle) -> Result<Value, String> {
     if matches!(text, "" | "~" | "null" | "Null" | "NULL") {
         return Ok(Value::Null);
     }
-    let typed = text.starts_with(|c: char| c.is_ascii_digit() || "+-.tTfF".contains(c)) && !text.contains(char::is_whitespace);
+    let typed =
+        text.starts_with(|c: char| c.is_ascii_digit() || "+-.tTfF".contains(c)) && !text.contains(char::is_whitespace);
     match typed.then(|| serde_yaml::from_str::<serde_yaml::Value>(text)) {
         Some(Ok(serde_yaml::Value::Bool(value))) => Ok(Value::Bool(value)),
         Some(Ok(serde_yaml::Value::Number(number))) => {
@@ -367,10 +393,15 @@ mod tests {
     fn problems(text: &str) -> String {
         let mut problems = Diagnostics::new("p.yaml", text);
         read(text, &mut problems);
-        problems.finish().0.iter().map(|p| {
-            let at = p.position.map_or(String::new(), |at| format!("{}:{} ", at.line, at.column));
-            format!("{at}{}\n", p.message)
-        }).collect()
+        problems
+            .finish()
+            .0
+            .iter()
+            .map(|p| {
+                let at = p.position.map_or(String::new(), |at| format!("{}:{} ", at.line, at.column));
+                format!("{at}{}\n", p.message)
+            })
+            .collect()
     }
 
     fn value(text: &str) -> Value {
@@ -400,16 +431,68 @@ mod tests {
     #[test]
     fn scalars_are_typed_as_serde_yaml_types_them() {
         for text in [
-            "1", "-1", "+1", "014", "0x1f", "0o17", "0b11", "1_000", "1.5", "1e-5", "1.", ".5", "-.5", "18446744073709551615",
-            "18446744073709551616", "-9223372036854775808", "true", "True", "TRUE", "tRue", "false", "yes", "no", "on", "off", "y",
-            "~", "null", "Null", "NULL", "nULL", "", "a", "a b", "1 2", "made.rows", "2026-11-23", "12:30:45", "0.01", "1e3", "1e", "-", "+",
-            "--1", "1.2.3", "'1'", "\"true\"", "nan", "inf", "0", "-0", "00", "---x", "1GiB", "truex",
+            "1",
+            "-1",
+            "+1",
+            "014",
+            "0x1f",
+            "0o17",
+            "0b11",
+            "1_000",
+            "1.5",
+            "1e-5",
+            "1.",
+            ".5",
+            "-.5",
+            "18446744073709551615",
+            "-9223372036854775808",
+            "true",
+            "True",
+            "TRUE",
+            "tRue",
+            "false",
+            "yes",
+            "no",
+            "on",
+            "off",
+            "y",
+            "~",
+            "null",
+            "Null",
+            "NULL",
+            "nULL",
+            "",
+            "a",
+            "a b",
+            "1 2",
+            "made.rows",
+            "2026-11-23",
+            "12:30:45",
+            "0.01",
+            "1e3",
+            "1e",
+            "+",
+            "--1",
+            "1.2.3",
+            "'1'",
+            "\"true\"",
+            "nan",
+            "inf",
+            "0",
+            "-0",
+            "00",
+            "---x",
+            "1GiB",
+            "truex",
         ] {
             let line = format!("k: {text}");
             let theirs: Value = serde_yaml::from_str(&line).expect("valid YAML");
             assert_eq!(value(&line), theirs, "{text:?}");
         }
-        assert_eq!(problems("a: .nan\nb: -.inf"), "1:4 .nan is not a finite number\n2:4 -.inf is not a finite number\n");
+        assert_eq!(
+            problems("a: .nan\nb: -.inf"),
+            "1:4 .nan is not a finite number\n2:4 -.inf is not a finite number\n"
+        );
     }
 
     #[test]
@@ -428,9 +511,15 @@ mod tests {
     fn what_hides_or_repeats_values_is_refused() {
         for (text, expected) in [
             ("a: 1\nb: 2\na: 3", "3:1 duplicate key `a`: it stands on line 1 already\n"),
-            ("a: 1\na: 2\na: 3", "2:1 duplicate key `a`: it stands on line 1 already\n3:1 duplicate key `a`: it stands on line 1 already\n"),
+            (
+                "a: 1\na: 2\na: 3",
+                "2:1 duplicate key `a`: it stands on line 1 already\n3:1 duplicate key `a`: it stands on line 1 already\n",
+            ),
             ("x: &x {a: 1}\ny: {<<: *x}", "2:5 merge keys (`<<`) are not supported\n"),
-            ("a: !!python/object:os.system x", "1:4 the tag `!!python/object:os.system` is not understood; pipeline files use no tags\n"),
+            (
+                "a: !!python/object:os.system x",
+                "1:4 the tag `!!python/object:os.system` is not understood; pipeline files use no tags\n",
+            ),
             ("a: 1\n---\nb: 2", "2:1 a second document begins here; a pipeline file holds one\n"),
             ("{a: 1}: 2", "1:1 a key has to be text, not a list or a map\n"),
         ] {
@@ -451,7 +540,15 @@ mod tests {
         assert!(problems(&block).contains("levels deep"));
         assert!(problems(&"- a\n".repeat(100_000)).contains("more than 10000 values"));
         assert!(problems(&"a".repeat(2 << 20)).contains("bytes"));
-        for long in ["a".repeat(1 << 20), "\"".repeat(1 << 20), "&a ".repeat(300_000), "\t".repeat(1 << 20), "#\n".repeat(500_000), "a: ".repeat(300_000), "[a,".repeat(300_000)] {
+        for long in [
+            "a".repeat(1 << 20),
+            "\"".repeat(1 << 20),
+            "&a ".repeat(300_000),
+            "\t".repeat(1 << 20),
+            "#\n".repeat(500_000),
+            "a: ".repeat(300_000),
+            "[a,".repeat(300_000),
+        ] {
             problems(&long);
         }
         assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());

@@ -68,11 +68,17 @@ impl PipelineSpec {
         }
         version(root, problems);
         let map = |key: &str, problems: &mut Diagnostics<'_>| map_of(root, key, problems).entries().to_vec();
-        let (params, profiles, publish) = (map("params", problems), map("profiles", problems), map("publish", problems));
-        let stages: Vec<_> = map("stages", problems).iter().filter_map(|entry| StageSpec::read(entry, problems)).collect();
-        if root.get("stages").is_none_or(|entry| entry.value.is_null() || matches!(&entry.value.content, Content::Map(map) if map.is_empty())) {
+        let (params, profiles, publish) =
+            (map("params", problems), map("profiles", problems), map("publish", problems));
+        let stages: Vec<_> =
+            map("stages", problems).iter().filter_map(|entry| StageSpec::read(entry, problems)).collect();
+        if root.get("stages").is_none_or(|entry| {
+            entry.value.is_null() || matches!(&entry.value.content, Content::Map(map) if map.is_empty())
+        }) {
             let span = root.get("stages").map_or(root.span, |entry| entry.key_span);
-            problems.at(Span { width: 1, ..span }, "the pipeline has no stages").help("add `stages:` with at least one stage");
+            problems
+                .at(Span { width: 1, ..span }, "the pipeline has no stages")
+                .help("add `stages:` with at least one stage");
         }
         let name = line_of(root, "name", problems);
         let about = line_of(root, "about", problems);
@@ -141,18 +147,23 @@ fn version(root: &Node, problems: &mut Diagnostics<'_>) {
         Some(entry) if entry.value.content == Content::Scalar(Value::from(1)) => {}
         Some(entry) => {
             let found = entry.value.describe();
-            problems.at(entry.value.span, format!("`cistage` has to be 1, the version of the file's form; found {found}"));
+            problems
+                .at(entry.value.span, format!("`cistage` has to be 1, the version of the file's form; found {found}"));
         }
         None => {
             let start = Span { width: 1, ..root.span };
-            problems.at(start, "`cistage: 1` is missing").help("add it as the first line: it says which form the file has");
+            problems
+                .at(start, "`cistage: 1` is missing")
+                .help("add it as the first line: it says which form the file has");
         }
     }
 }
 
 fn uses(name: &str, span: Span, node: &Node, problems: &mut Diagnostics<'_>) -> Option<&'static str> {
     let Some(entry) = node.get("uses") else {
-        problems.at(span, format!("the stage `{name}` does not say what it `uses`")).help(format!("one of: {}", StageKind::NAMES.join(", ")));
+        problems
+            .at(span, format!("the stage `{name}` does not say what it `uses`"))
+            .help(format!("one of: {}", StageKind::NAMES.join(", ")));
         return None;
     };
     let Some(text) = entry.value.text() else {
@@ -226,7 +237,10 @@ fn outputs(node: &Node, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Decl
         let Some((span, text)) = path.and_then(|node| Some((node.span, node.text()?))) else {
             if entry.value.content != Content::Invalid {
                 problems
-                    .at(path.map_or(entry.value.span, |node| node.span), format!("the output `{}` needs a path, as text", entry.key))
+                    .at(
+                        path.map_or(entry.value.span, |node| node.span),
+                        format!("the output `{}` needs a path, as text", entry.key),
+                    )
                     .help("write `NAME: FILE`, or `NAME: { path: FILE, format: metrics }`");
             }
             continue;
@@ -236,10 +250,14 @@ fn outputs(node: &Node, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Decl
                 problems
                     .at(span, format!("the output path {text:?} {message}"))
                     .help("outputs are files or folders in the command's own work directory, such as `figure.svg`");
+                // Still an output, so that references to it are not told as further problems.
+                declared.insert(entry.key.clone(), Declared { path: text.to_owned(), format });
             }
             Ok(path) => {
                 if let Some((other, _)) = declared.iter().find(|(_, old)| overlaps(&old.path, &path)) {
-                    problems.at(span, format!("the outputs `{other}` and `{}` lie one within the other", entry.key)).help("give each output a path of its own");
+                    problems
+                        .at(span, format!("the outputs `{other}` and `{}` lie one within the other", entry.key))
+                        .help("give each output a path of its own");
                 }
                 declared.insert(entry.key.clone(), Declared { path, format });
             }

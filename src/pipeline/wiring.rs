@@ -27,7 +27,11 @@ pub struct Listed {
 #[derive(Debug, Clone, PartialEq)]
 pub enum From {
     /// One branch of a matrix where `branch` is given, else the branch that belongs to the reader, or all.
-    Output { stage: String, branch: Option<String>, port: String },
+    Output {
+        stage: String,
+        branch: Option<String>,
+        port: String,
+    },
     Path(String),
 }
 
@@ -94,7 +98,9 @@ impl Catalog {
     fn outputs_of(&self, wanted: Format) -> Vec<String> {
         let present = self.stages.iter().filter(|(_, listed)| listed.present);
         present
-            .flat_map(|(stage, listed)| listed.outputs.iter().flatten().map(move |(port, format)| (stage, port, *format)))
+            .flat_map(|(stage, listed)| {
+                listed.outputs.iter().flatten().map(move |(port, format)| (stage, port, *format))
+            })
             .filter(|(_, _, format)| format.feeds(wanted))
             .map(|(stage, port, _)| format!("`{stage}.{port}`"))
             .collect()
@@ -120,7 +126,14 @@ pub fn in_words(format: Format) -> &'static str {
 }
 
 /// Connects the ports of a stage, and reports what does not fit.
-pub fn connect(spec: &StageSpec, uses: &str, contract: &Contract, inputs: &Node, catalog: &Catalog, problems: &mut Diagnostics<'_>) -> Vec<Wire> {
+pub fn connect(
+    spec: &StageSpec,
+    uses: &str,
+    contract: &Contract,
+    inputs: &Node,
+    catalog: &Catalog,
+    problems: &mut Diagnostics<'_>,
+) -> Vec<Wire> {
     if !matches!(inputs.content, Content::Map(_) | Content::Invalid) && !inputs.is_null() {
         let found = inputs.describe();
         problems.at(inputs.span, format!("`in` is a map of ports, not {found}"));
@@ -161,10 +174,22 @@ pub fn connect(spec: &StageSpec, uses: &str, contract: &Contract, inputs: &Node,
                 format!("let the command declare it: out: {{ {port}: {{ path: FILE, format: {wanted} }} }}")
             } else {
                 let fitting = catalog.outputs_of(wanted);
-                if fitting.is_empty() { format!("no stage makes {}", in_words(wanted)) } else { format!("{} come from: {}", wanted, fitting.join(", ")) }
+                if fitting.is_empty() {
+                    format!("no stage makes {}", in_words(wanted))
+                } else {
+                    format!("{} come from: {}", wanted, fitting.join(", "))
+                }
             };
             problems
-                .at(span, format!("`{text}` is {}; the input `{}` of `{uses}` takes {}", in_words(format), entry.key, in_words(wanted)))
+                .at(
+                    span,
+                    format!(
+                        "`{text}` is {}; the input `{}` of `{uses}` takes {}",
+                        in_words(format),
+                        entry.key,
+                        in_words(wanted)
+                    ),
+                )
                 .help(help);
             continue;
         }
