@@ -1,6 +1,24 @@
 //! Rows of promoters with their expression: reading, writing, encoding, measuring.
+//!
+//! A row is a sequence, its place in the file that it came from, and a measured value or none. Between stages rows are
+//! Parquet ([`rows`]); they enter as the challenge's text ([`tsv`]), become token ids ([`encode`]), and what a model
+//! says about them ([`predictions`]) is measured here ([`metrics`]).
 
+pub mod benchmark;
+pub mod bins;
+pub mod check;
+mod columns;
+pub mod encode;
+pub mod import;
+pub mod metrics;
+pub mod number;
+pub mod predictions;
 pub mod rows;
+pub mod subsets;
+pub mod synthetic;
+pub mod text;
+pub mod tokenizer;
+pub mod tsv;
 
 /// What can go wrong with data.
 #[derive(Debug, thiserror::Error)]
@@ -10,4 +28,15 @@ pub enum DataError {
     Input(String),
     #[error(transparent)]
     Io(#[from] std::io::Error),
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::path::PathBuf;
+
+    /// Where the real data stands beside a checkout; tests that use it skip where it is absent.
+    pub fn shared() -> PathBuf {
+        std::env::var_os("CISTAGE_SHARED")
+            .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from)
+    }
 }

@@ -6,8 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+#[cfg(test)]
+mod bench;
 mod command;
 mod compare;
+mod data_error;
 mod evaluate;
 mod import_sequences;
 mod predict;

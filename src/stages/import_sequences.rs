@@ -1,9 +1,15 @@
 //! `import-sequences`: reads and checks the challenge's rows, and writes them as Parquet.
 
 use crate::artifact::Format;
-use crate::stage::{Contract, Port, Stage, StageContext, StageError};
+use crate::data::check::BadRow;
+use crate::data::import::{Source, Summary};
+use crate::data::rows::Writer;
+use crate::name::PortName;
+use crate::stage::{Contract, Estimate, Machine, Port, Size, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// What to do about a row that can't be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +46,13 @@ impl Default for ImportSequences {
     }
 }
 
+/// Faults shown in one message; further ones are counted.
+const SHOWN: usize = 10;
+/// Dropped rows listed in the metrics; further ones are counted.
+const LISTED: usize = 100;
+/// Bytes that a row of the challenge takes in a gzip file.
+const PACKED_ROW: u64 = 34;
+
 impl Stage for ImportSequences {
     /// 1: first.
     fn version(&self) -> u32 {
@@ -54,7 +67,151 @@ impl Stage for ImportSequences {
         }
     }
 
-    fn run(&self, _ctx: &mut StageContext<'_>) -> Result<(), StageError> {
-        todo!()
+    fn estimate(&self, inputs: &BTreeMap<PortName, Size>, _machine: &Machine) -> Estimate {
+        let size = inputs.get("file").copied().unwrap_or_default();
+        // Only the size is known before the file is read; plain text is three times as long, so this is an upper guess.
+        let rows = size.rows.or(size.bytes.map(|bytes| bytes.div_ceil(PACKED_ROW)));
+        Estimate { rows: rows.map(|rows| ("rows", rows)).into_iter().collect(), ..Estimate::default() }
+    }
+
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
+        let label = ctx.label("file");
+        let mut source = Source::open(ctx.input("file"), &label, self.labels == Labels::Required)?;
+        let mut writer = Writer::create(&ctx.output("rows", Format::Rows))?;
+        let (mut summary, mut bad, mut faults) = (Summary::default(), Vec::new(), Vec::new());
+        let mut bad_rows = 0_u64;
+        while let Some(batch) = source.next_batch(&mut bad)? {
+            if ctx.is_cancelled() {
+                return Err(StageError::Cancelled);
+            }
+            bad_rows += bad.len() as u64;
+            let room = LISTED - faults.len();
+            faults.extend(bad.drain(..).take(room));
+            if self.bad_rows == BadRows::Error && faults.len() >= SHOWN {
+                break;
+            }
+            summary.add(&batch);
+            writer.append(&batch)?;
+            ctx.progress(summary.rows() + bad_rows, 0, "rows");
+        }
+        if self.bad_rows == BadRows::Error && bad_rows > 0 {
+            return Err(StageError::Input(refusal(&label, &source, &faults, bad_rows)));
+        }
+        if summary.rows() == 0 {
+            let why = faults.first().map_or_else(
+                || "it has no rows: expected lines of sequence<TAB>expression".to_owned(),
+                |fault| format!("none of its {bad_rows} rows can be used; the first: {}", source.place(&label, fault)),
+            );
+            return Err(StageError::Input(format!("{label}: {why}")));
+        }
+        writer.finish()?;
+        if bad_rows > 0 {
+            ctx.warning(&format!("{label}: {bad_rows} rows dropped; the stage's metrics list them"));
+        }
+        let metrics = metrics(summary, &faults, bad_rows);
+        fs_err::write(ctx.output("metrics", Format::Metrics), format!("{metrics:#}\n"))?;
+        Ok(())
+    }
+}
+
+fn refusal(label: &str, source: &Source, faults: &[BadRow], count: u64) -> String {
+    let mut lines: Vec<String> = faults.iter().take(SHOWN).map(|fault| source.place(label, fault)).collect();
+    if count > SHOWN as u64 {
+        // Reading stopped there: how many more there are is not known.
+        lines.push("and more".to_owned());
+    }
+    lines.push("mend these rows, or leave them out with `bad_rows: drop`".to_owned());
+    lines.join("\n")
+}
+
+fn metrics(summary: Summary, faults: &[BadRow], dropped: u64) -> Value {
+    let facts = summary.facts();
+    json!({
+        "rows": facts.rows,
+        "dropped": dropped,
+        "duplicates": facts.duplicates,
+        "labelled": facts.labelled,
+        "unlabelled": facts.rows - facts.labelled,
+        "mean": facts.mean,
+        "sd": facts.sd,
+        "shortest": facts.shortest,
+        "longest": facts.longest,
+        "dropped_rows": faults,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::rows::{self, Rows};
+    use crate::stages::bench::Bench;
+
+    const DROP: ImportSequences = ImportSequences { bad_rows: BadRows::Drop, labels: Labels::Required };
+
+    #[test]
+    fn bad_rows_stop_the_import_with_their_places() {
+        let text = b"ACGT\t1\nACXT\t2\nACGT\tinf\nACGT\n";
+        let error = Bench::new().with("file", text).run(&ImportSequences::default()).expect_err("refused");
+        assert!(matches!(error, StageError::Input(_)));
+        assert_eq!(
+            error.to_string(),
+            "file:2:3: 'X' is not a base: expected A, C, G, T or N\n\
+             file:3:6: the expression is inf: it has to be a finite number\n\
+             file:4:5: 1 column, where two are expected: sequence<TAB>expression\n\
+             mend these rows, or leave them out with `bad_rows: drop`"
+        );
+    }
+
+    #[test]
+    fn dropped_rows_are_counted_and_listed() {
+        let made = Bench::new().with("file", b"ACGT\t1\nACXT\t2\nacgt\t4\nAC\t4\n").run(&DROP).expect("imported");
+        assert_eq!(rows::read(&made.path("rows")).expect("read").pos, [0, 2, 3]);
+        let metrics = made.json("metrics");
+        assert_eq!(["rows", "dropped", "duplicates", "shortest"].map(|k| metrics[k].as_u64()), [3, 1, 1, 2].map(Some));
+        assert_eq!(metrics["mean"], json!(3.0));
+        assert_eq!(metrics["dropped_rows"][0]["line"], json!(2));
+        assert_eq!(made.warnings.len(), 1);
+    }
+
+    #[test]
+    fn parquet_rows_pass_through_the_same_checks() {
+        let mut given = Rows::default();
+        given.push(7, b"acgt", Some(1.0));
+        given.push(9, b"AC-T", Some(1.0));
+        given.push(11, b"GG", None);
+        let error = Bench::new().with_rows("file", &given).run(&ImportSequences::default()).expect_err("refused");
+        let text = error.to_string();
+        assert!(text.starts_with("file: row 2: base 3: '-' is not a base"), "{text}");
+        assert!(text.contains("file: row 3: no expression is given"), "{text}");
+        let stage = ImportSequences { bad_rows: BadRows::Drop, labels: Labels::Optional };
+        let made = Bench::new().with_rows("file", &given).run(&stage).expect("imported");
+        let found = rows::read(&made.path("rows")).expect("read");
+        assert_eq!((found.pos.clone(), found.sequences.get(0)), (vec![7, 11], &b"ACGT"[..]));
+    }
+
+    #[test]
+    fn files_without_a_usable_row_are_refused() {
+        for (bytes, message) in [
+            (&b""[..], "file: the file is empty"),
+            (b"sequence\texpression\n", "file: it has no rows: expected lines of sequence<TAB>expression"),
+            (b"XX\t1\n", "file: none of its 1 rows can be used; the first: file:1:1: 'X' is not a base: expected A, C, G, T or N"),
+            (b"PAR1 and then something else", "file: not a readable Parquet file"),
+        ] {
+            let error = Bench::new().with("file", bytes).run(&DROP).expect_err("refused");
+            assert!(matches!(error, StageError::Input(_)) && error.to_string().starts_with(message), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_challenges_rows_are_imported() {
+        let path = crate::data::tests::shared().join("data/dream_train_rows.tsv.gz");
+        if !path.exists() {
+            eprintln!("skipped: no rows at {}", path.display());
+            return;
+        }
+        let made = Bench::new().with_path("file", &path).run(&ImportSequences::default()).expect("imported");
+        let metrics = made.json("metrics");
+        assert_eq!((&metrics["rows"], &metrics["dropped"]), (&json!(7369), &json!(0)));
+        eprintln!("{metrics:#}");
     }
 }

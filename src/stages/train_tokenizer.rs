@@ -1,6 +1,8 @@
 //! `train-tokenizer`: trains the ten-word WordPiece tokenizer: each base is a word.
 
 use crate::artifact::Format;
+use crate::data::rows::Reader;
+use crate::data::tokenizer::{Counts, train};
 use crate::stage::{Contract, Port, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,7 +26,42 @@ impl Stage for TrainTokenizer {
         }
     }
 
-    fn run(&self, _ctx: &mut StageContext<'_>) -> Result<(), StageError> {
-        todo!()
+    fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
+        let label = ctx.label("rows");
+        let mut reader = Reader::open(ctx.input("rows"), &label)?;
+        let (mut counts, mut done) = (Counts::default(), 0);
+        while let Some(batch) = reader.next_batch()? {
+            if ctx.is_cancelled() {
+                return Err(StageError::Cancelled);
+            }
+            counts.add(&batch.sequences);
+            done += batch.len() as u64;
+            ctx.progress(done, reader.rows(), "rows");
+        }
+        if done == 0 {
+            return Err(StageError::Input(format!("{label}: no rows to train a tokenizer on")));
+        }
+        let path = ctx.output("tokenizer", Format::Tokenizer);
+        fs_err::write(path, train(&counts, &label)?)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::rows::Rows;
+    use crate::stages::bench::Bench;
+
+    #[test]
+    fn the_same_ten_words_come_from_any_rows() {
+        let made = |sequence: &[u8]| {
+            let mut rows = Rows::default();
+            rows.push(0, sequence, None);
+            Bench::new().with_rows("rows", &rows).run(&TrainTokenizer {})
+        };
+        let texts = [made(b"ACGTN"), made(b"TTTA")].map(|made| made.expect("trained").bytes("tokenizer"));
+        assert_eq!(texts[0], texts[1]);
+        assert!(matches!(Bench::new().with_rows("rows", &Rows::default()).run(&TrainTokenizer {}), Err(StageError::Input(_))));
     }
 }
