@@ -264,7 +264,8 @@ impl ModelShape {
     }
 }
 
-/// The share of the product's speed that a whole training step reaches, by the width of the model: measured.
+/// The share of the product's speed that a whole training step reaches, by the width of the model: an assumption, to be
+/// replaced by figures from a quiet machine (`benches/train.rs`).
 fn efficiency(hidden: usize) -> f64 {
     match hidden {
         0..=95 => 0.3,

@@ -221,7 +221,7 @@ fn threads_change_no_bit_and_every_tensor_moves() {
         let moved = entry.range.clone().filter(|&i| one[i] != start[i]).count();
         assert!(moved > 0, "{} did not move", entry.name);
     }
-    // The padding word and token type 1 have no gradient, but weights decay.
+    // Decay alone would move a weight: that each has a gradient is the test above's.
 }
 
 #[test]
