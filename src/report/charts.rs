@@ -158,7 +158,7 @@ fn thin_out(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// Whether an axis has to begin or end at zero.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Zero {
     Included,
     Optional,

@@ -10,7 +10,7 @@ pub fn section(value: &Value) -> Html {
     let mut html = Html::default();
     let mut pieces = Vec::new();
     if let Some(chart) = charts::lines("step", "loss", &[line("training loss", series(value, "loss"), false)]) {
-        pieces.push(figure("Loss of each optimiser step (means of stretches where steps are many)", chart));
+        pieces.push(figure("Loss of each optimiser step (means of stretches where steps are many)", &chart));
     }
     let epochs = epochs(value);
     for (title, names) in [("loss", LOSSES.as_slice()), ("agreement", AGREEMENT.as_slice())] {
@@ -22,18 +22,18 @@ pub fn section(value: &Value) -> Html {
             })
             .collect();
         if let Some(chart) = charts::lines("epoch", title, &lines) {
-            pieces.push(figure(&format!("Per epoch: {title}"), chart));
+            pieces.push(figure(&format!("Per epoch: {title}"), &chart));
         }
     }
     for key in ["learning_rate", "grad_norm"] {
         let name = key.replace('_', " ");
         if let Some(chart) = charts::lines("step", &name, &[line(&name, series(value, key), false)]) {
-            pieces.push(figure(&format!("The {name} of each step"), chart));
+            pieces.push(figure(&format!("The {name} of each step"), &chart));
         }
     }
-    html.side_by_side(pieces);
-    html.push(epochs_table(&epochs));
-    html.push(super::scores::leaves_table(&without_series(value)));
+    html.side_by_side(&pieces);
+    html.push(&epochs_table(&epochs));
+    html.push(&super::scores::leaves_table(&without_series(value)));
     html
 }
 
@@ -52,7 +52,7 @@ fn line(name: &str, points: Vec<(f64, f64)>, dots: bool) -> Line {
     Line { name: name.to_owned(), points, dots }
 }
 
-fn figure(caption: &str, chart: Html) -> Html {
+fn figure(caption: &str, chart: &Html) -> Html {
     let mut html = Html::default();
     html.figure(caption, chart);
     html
@@ -81,10 +81,7 @@ fn series(value: &Value, key: &str) -> Vec<(f64, f64)> {
     let direct = value.get(key).or_else(|| steps?.get(key)).and_then(Value::as_array);
     // `steps: [10, 20, ..]` beside `loss: [..]`, or `steps: {"step": [..], "loss": [..]}`.
     let places = steps.and_then(|s| s.as_array().or_else(|| s.get("step")?.as_array()));
-    let entries = match direct.or_else(|| steps?.as_array()) {
-        Some(entries) => entries,
-        None => return Vec::new(),
-    };
+    let Some(entries) = direct.or_else(|| steps?.as_array()) else { return Vec::new() };
     entries
         .iter()
         .enumerate()
@@ -105,8 +102,11 @@ fn series(value: &Value, key: &str) -> Vec<(f64, f64)> {
 
 fn epochs_table(epochs: &[(f64, &Value)]) -> Html {
     let collected: Vec<_> = epochs.iter().map(|(at, epoch)| (*at, leaves::collect(epoch).numbers)).collect();
-    let columns: BTreeSet<&str> =
-        collected.iter().flat_map(|(_, numbers)| numbers.keys().map(String::as_str)).filter(|c| *c != "epoch").collect();
+    let columns: BTreeSet<&str> = collected
+        .iter()
+        .flat_map(|(_, numbers)| numbers.keys().map(String::as_str))
+        .filter(|c| *c != "epoch")
+        .collect();
     let mut html = Html::default();
     if columns.is_empty() {
         return html;
@@ -123,7 +123,7 @@ fn epochs_table(epochs: &[(f64, &Value)]) -> Html {
         });
     }
     html.element("h3", "Epochs");
-    html.push(table.finish());
+    html.push(&table.finish());
     html
 }
 
