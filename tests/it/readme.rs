@@ -9,9 +9,6 @@ use std::path::Path;
 const BEGIN: &str = "<!-- stages: made by `make schema`, checked by tests/it/readme.rs -->\n";
 const END: &str = "<!-- end of stages -->\n";
 
-/// Parameters of `command` that the plan fills in from the file: part of the key, not the user's to give.
-const FILLED_IN: [&str; 4] = ["environment", "values", "endings", "out"];
-
 /// What a stage that can't do without some parameter is given here.
 fn minimal(name: &str) -> Map<String, Value> {
     let with = match name {
@@ -47,13 +44,16 @@ fn reference() -> String {
             });
         }
         let outputs: Vec<String> = contract.outputs.iter().map(|(name, format)| port(name, *format)).collect();
+        let outputs = if outputs.is_empty() { vec!["as declared under `out:`".to_owned()] } else { outputs };
         let mut params = Vec::new();
         for (key, default) in StageKind::defaults(name).unwrap_or_default() {
-            if *name == "command" && FILLED_IN.contains(&key.as_str()) {
+            // Not in the schema: filled in by the plan, not the user's to give.
+            if schema.is_none_or(|schema| schema.pointer(&format!("/properties/{key}")).is_none()) {
                 continue;
             }
+            let needed = minimal(name).contains_key(&key) && !default.is_null();
             let choices = schema.map(|schema| choices(schema, &key)).unwrap_or_default();
-            list_params(&key, &default, &choices, minimal(name).contains_key(&key), &mut params);
+            list_params(&key, &default, &choices, needed, &mut params);
         }
         for (title, parts) in [("in", inputs), ("with", params), ("out", outputs)] {
             if !parts.is_empty() {
