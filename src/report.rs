@@ -152,7 +152,7 @@ mod tests {
             write(
                 dir,
                 "train",
-                r#"{"loss":[[1,4.0],[2,3.5],[3,3.0]],"epochs":[{"epoch":1,"train_loss":3.5,"validation":{"mse":3.25,"r2":0.1}},{"epoch":2,"train_loss":3.0,"validation":{"mse":3.0,"r2":0.2}}]}"#,
+                r#"{"rows":90,"steps":30,"curves":{"kept_epoch":2,"loss_every":10,"loss":[4.0,3.5,3.0],"epochs":[{"epoch":1,"train_loss":3.5,"validation":{"mse":3.25,"r2":0.1}},{"epoch":2,"train_loss":3.0,"validation":{"mse":3.0,"r2":0.2}}]}}"#,
             ),
             write(
                 dir,

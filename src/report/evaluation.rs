@@ -69,8 +69,10 @@ fn overall(models: &[(&str, &Value)]) -> Html {
     let mut html = Html::default();
     html.element("h3", "Overall");
     html.push(&table.finish());
-    if models.iter().any(|(_, model)| model.get("intervals").is_some_and(Value::is_object)) {
-        html.note("In brackets: the bootstrap's 95 % interval.");
+    let intervals = models.iter().filter_map(|(_, model)| model.get("intervals").filter(|found| found.is_object()));
+    if let Some(found) = intervals.into_iter().next() {
+        let level = json::number(found, "level").unwrap_or(0.95) * 100.0;
+        html.note(&format!("In brackets: the bootstrap's {level:.0} % interval."));
     }
     html
 }

@@ -7,7 +7,12 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 pub fn section(value: &Value) -> Html {
+    let single = without_series(value);
+    let value = value.get("curves").filter(|curves| curves.is_object()).unwrap_or(value);
     let mut html = Html::default();
+    if let Some(epoch) = json::number(value, "kept_epoch") {
+        html.note(&format!("The model of epoch {} was kept.", super::numbers::short(epoch)));
+    }
     let mut pieces = Vec::new();
     if let Some(chart) = charts::lines("step", "loss", &[line("training loss", series(value, "loss"), false)]) {
         pieces.push(figure("Loss of each optimiser step (means of stretches where steps are many)", &chart));
@@ -33,14 +38,14 @@ pub fn section(value: &Value) -> Html {
     }
     html.side_by_side(&pieces);
     html.push(&epochs_table(&epochs));
-    html.push(&super::scores::leaves_table(&without_series(value)));
+    html.push(&super::scores::leaves_table(&single));
     html
 }
 
 /// What epochs may call the same thing, the likeliest first.
 type Names = (&'static [&'static str], &'static str);
 const LOSSES: [Names; 2] = [
-    (&["train_loss", "training_loss", "loss"], "training"),
+    (&["loss", "train_loss", "training_loss"], "training"),
     (&["validation.loss", "validation_loss", "validation.mse", "validation_mse"], "validation"),
 ];
 const AGREEMENT: [Names; 2] = [
@@ -82,12 +87,14 @@ fn series(value: &Value, key: &str) -> Vec<(f64, f64)> {
     // `steps: [10, 20, ..]` beside `loss: [..]`, or `steps: {"step": [..], "loss": [..]}`.
     let places = steps.and_then(|s| s.as_array().or_else(|| s.get("step")?.as_array()));
     let Some(entries) = direct.or_else(|| steps?.as_array()) else { return Vec::new() };
+    // Where each value is the mean of several steps, it stands at the last of them.
+    let every = json::number(value, &format!("{key}_every")).unwrap_or(1.0);
     entries
         .iter()
         .enumerate()
         .filter_map(|(i, entry)| match entry {
             Value::Number(y) if direct.is_some() => {
-                let at = places.and_then(|places| places.get(i)?.as_f64()).unwrap_or((i + 1) as f64);
+                let at = places.and_then(|places| places.get(i)?.as_f64()).unwrap_or((i + 1) as f64 * every);
                 Some((at, y.as_f64()?))
             }
             Value::Array(pair) => Some((pair.first()?.as_f64()?, pair.get(1)?.as_f64()?)),
@@ -131,7 +138,9 @@ fn epochs_table(epochs: &[(f64, &Value)]) -> Html {
 fn without_series(value: &Value) -> Value {
     let mut value = value.clone();
     if let Some(members) = value.as_object_mut() {
-        members.retain(|key, value| key != "epochs" && key != "steps" && !value.is_array());
+        members.retain(|key, value| {
+            key != "epochs" && key != "curves" && !value.is_array() && !(key == "steps" && value.is_object())
+        });
     }
     value
 }
@@ -155,6 +164,7 @@ mod tests {
         ] {
             assert_eq!(series(&value, "loss"), expected, "{value}");
         }
+        assert_eq!(series(&json!({"loss_every": 10, "loss": [4.0, 3.0]}), "loss"), [(10.0, 4.0), (20.0, 3.0)]);
         assert_eq!(series(&json!({"steps": 7, "loss": 0.5}), "loss"), []);
     }
 }
