@@ -33,9 +33,10 @@ check-real: build ## the flagship pipeline on genuine rows in $(DATA)
 bench: ## the hot paths
 	$(CARGO) bench --locked
 
-schema: build ## pipelines/schema.json, which editors read
+schema: build ## pipelines/schema.json, which editors read, and the stages in README.md
 	$(BIN) schema > pipelines/schema.json.new
 	mv pipelines/schema.json.new pipelines/schema.json
+	CISTAGE_UPDATE=1 $(CARGO) test --release --locked --test it the_reference_of_stages_is_current
 
 clean-cache: ## throws the default cache away
 	find cache -mindepth 1 -maxdepth 1 ! -name README.md ! -name .gitignore -exec rm -rf {} +

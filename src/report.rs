@@ -54,7 +54,7 @@ pub fn page(title: &str, inputs: &BTreeMap<PortName, PathBuf>) -> Result<Page, R
     let mut alarms = Vec::new();
     let mut sections = Html::default();
     for input in &inspected {
-        sections.push(section(input, &mut alarms));
+        sections.push(&section(input, &mut alarms));
     }
 
     let mut body = Html::default();
@@ -62,8 +62,8 @@ pub fn page(title: &str, inputs: &BTreeMap<PortName, PathBuf>) -> Result<Page, R
     for alarm in &alarms {
         body.alarm(alarm);
     }
-    body.push(contents(&inspected));
-    body.push(sections);
+    body.push(&contents(&inspected));
+    body.push(&sections);
     Ok(Page { html: html::document(title, &body), alarms })
 }
 
@@ -83,7 +83,7 @@ fn contents(inspected: &[Inspected]) -> Html {
     }
     let mut html = Html::default();
     html.element("h2", "Inputs");
-    html.push(table.finish());
+    html.push(&table.finish());
     html
 }
 
@@ -91,10 +91,10 @@ fn section(input: &Inspected, alarms: &mut Vec<Alarm>) -> Html {
     let mut html = Html::default();
     html.heading(&anchor(&input.port), input.port.as_str(), &input.subject.describe());
     let port = input.port.as_str();
-    html.push(match &input.subject {
+    html.push(&match &input.subject {
         Subject::Evaluation(value) => evaluation::section(port, value, alarms),
         Subject::Training(value) => training::section(value),
-        Subject::BinSample(value) => bins::section(value, alarms),
+        Subject::BinSample(value) => bins::section(value),
         Subject::Comparison(value) => comparison::section(port, value, alarms),
         Subject::Scores(value) => scores::section(value),
         Subject::Numbers(value) => scores::leaves_table(value),
@@ -125,7 +125,11 @@ mod tests {
             .map(|b| {
                 let rows = if b == 1 { 0 } else { b * 10 };
                 let mse = if b == 1 { "null".to_owned() } else { format!("{}", f64::from(b) * 0.25) };
-                format!(r#"{{"bin":{b},"from":{},"to":{b},"rows":{rows},"mse":{mse},"mae":{mse},"bias":{}}}"#, b - 1, 9 - b)
+                format!(
+                    r#"{{"bin":{b},"from":{},"to":{b},"rows":{rows},"mse":{mse},"mae":{mse},"bias":{}}}"#,
+                    b - 1,
+                    9 - b
+                )
             })
             .collect();
         let model = |r: &str, sd: f64| {
@@ -139,16 +143,32 @@ mod tests {
             write(
                 dir,
                 "evaluate",
-                &format!(r#"{{"rows":120,"models":{{"after":{},"before":{}}}}}"#, model("0.5", 1.25), model("null", 0.0)),
+                &format!(
+                    r#"{{"rows":120,"models":{{"after":{},"before":{}}}}}"#,
+                    model("0.5", 1.25),
+                    model("null", 0.0)
+                ),
             ),
             write(
                 dir,
                 "train",
-                r#"{"loss":[[1,4.0],[2,3.5],[3,3.0]],"epochs":[{"epoch":1,"train_loss":3.5,"validation":{"mse":3.25,"r2":0.1}},{"epoch":2,"train_loss":3.0,"validation":{"mse":3.0,"r2":0.2}}]}"#,
+                r#"{"rows":90,"steps":30,"curves":{"kept_epoch":2,"loss_every":10,"loss":[4.0,3.5,3.0],"epochs":[{"epoch":1,"train_loss":3.5,"validation":{"mse":3.25,"r2":0.1}},{"epoch":2,"train_loss":3.0,"validation":{"mse":3.0,"r2":0.2}}]}}"#,
             ),
-            write(dir, "sample", r#"{"bins":[{"bin":1,"from":0,"to":1,"before":5,"after":5},{"bin":2,"from":1,"to":2,"before":500,"after":20}]}"#),
-            write(dir, "compare", r#"{"rows":["k@per_bin=3000"],"columns":["models.a.mse"],"values":{"k@per_bin=3000":{"models.a.mse":2.5}}}"#),
-            write(dir, "scores", r#"{"pearson_score":0.25,"spearman_score":0.5,"subsets":{"all":{"pearson":0.5,"spearman":0.4,"n":10}}}"#),
+            write(
+                dir,
+                "sample",
+                r#"{"bins":[{"bin":1,"from":0,"to":1,"before":5,"after":5},{"bin":2,"from":1,"to":2,"before":500,"after":20}]}"#,
+            ),
+            write(
+                dir,
+                "compare",
+                r#"{"rows":["k@per_bin=3000"],"columns":["models.a.mse"],"values":{"k@per_bin=3000":{"models.a.mse":2.5}}}"#,
+            ),
+            write(
+                dir,
+                "scores",
+                r#"{"pearson_score":0.25,"spearman_score":0.5,"subsets":{"all":{"pearson":0.5,"spearman":0.4,"n":10}}}"#,
+            ),
             write(dir, "other", "<script>alert(1)</script>"),
         ])
     }

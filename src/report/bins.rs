@@ -1,6 +1,5 @@
 //! The section about a sample by bins: rows per bin before and after.
 
-use super::Alarm;
 use super::charts::{self, Bars};
 use super::html::{Html, Table};
 use super::json;
@@ -8,27 +7,22 @@ use serde_json::Value;
 
 const COUNTS: [&str; 2] = ["before", "after"];
 
-pub fn section(value: &Value, _alarms: &mut Vec<Alarm>) -> Html {
+pub fn section(value: &Value) -> Html {
     let bins = json::bins(value);
     let categories: Vec<String> = bins.iter().map(|bin| bin.number.clone()).collect();
     let mut html = Html::default();
-    let pieces = COUNTS
+    let pieces: Vec<Html> = COUNTS
         .iter()
-        .enumerate()
-        .filter_map(|(i, count)| {
-            // One chart each: before, the crowded middle is a hundred times the ends. An empty
-            // kind in front keeps the colours of `before` and `after` apart.
-            let mut kinds = vec![Bars { name: (*count).to_owned(), values: counts(&bins, count) }];
-            if i == 1 {
-                kinds[0].name = "after (drawn)".to_owned();
-            }
-            let chart = charts::bars("bin", "rows", &categories, &kinds)?;
+        .filter_map(|count| {
+            // One chart each: before, the crowded middle holds a hundred times the rows of the ends.
+            let kind = Bars { name: (*count).to_owned(), values: counts(&bins, count) };
+            let chart = charts::bars("bin", "rows", &categories, &[kind])?;
             let mut piece = Html::default();
-            piece.figure(&format!("Rows per bin, {count} sampling"), chart);
+            piece.figure(&format!("Rows per bin, {count} sampling"), &chart);
             Some(piece)
         })
         .collect();
-    html.side_by_side(pieces);
+    html.side_by_side(&pieces);
 
     let mut table = Table::new(&["bin", "values", "rows before", "rows after"]);
     for bin in &bins {
@@ -47,7 +41,7 @@ pub fn section(value: &Value, _alarms: &mut Vec<Alarm>) -> Html {
             row.value(Some(counts(&bins, count).into_iter().flatten().sum()));
         }
     });
-    html.push(table.finish());
+    html.push(&table.finish());
     html
 }
 

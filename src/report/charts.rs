@@ -43,7 +43,9 @@ pub fn lines(x_title: &str, y_title: &str, lines: &[Line]) -> Option<Html> {
             })
         })
         .collect();
-    let xs = Axis::over(drawn.iter().flat_map(|line| line.points.iter().map(|p| p.0)), Zero::Optional)?;
+    let mut xs = Axis::over(drawn.iter().flat_map(|line| line.points.iter().map(|p| p.0)), Zero::Optional)?;
+    // Steps and epochs are counted: nothing stands between two of them.
+    xs.step = xs.step.max(1.0);
     let ys = Axis::over(drawn.iter().flat_map(|line| line.points.iter().map(|p| p.1)), Zero::Optional)?;
     let x_at = |x: f64| LEFT + xs.share(x) * (WIDTH - LEFT - RIGHT);
     let y_at = |y: f64| HEIGHT - BOTTOM - ys.share(y) * (HEIGHT - TOP - BOTTOM);
@@ -158,7 +160,7 @@ fn thin_out(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// Whether an axis has to begin or end at zero.
-#[derive(PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Zero {
     Included,
     Optional,

@@ -26,7 +26,7 @@ pub fn section(port: &str, value: &Value, alarms: &mut Vec<Alarm>) -> Html {
             }
         });
     }
-    html.push(table.finish());
+    html.push(&table.finish());
     html
 }
 

@@ -34,9 +34,9 @@ pub fn section(port: &str, value: &Value, alarms: &mut Vec<Alarm>) -> Html {
     if let Some(rows) = json::number(value, "rows") {
         html.note(&format!("Measured on {} rows.", numbers::short(rows)));
     }
-    html.push(overall(&models));
-    html.push(thirds(&models));
-    html.push(per_bin(&models));
+    html.push(&overall(&models));
+    html.push(&thirds(&models));
+    html.push(&per_bin(&models));
     html
 }
 
@@ -68,9 +68,11 @@ fn overall(models: &[(&str, &Value)]) -> Html {
     }
     let mut html = Html::default();
     html.element("h3", "Overall");
-    html.push(table.finish());
-    if models.iter().any(|(_, model)| model.get("intervals").is_some_and(Value::is_object)) {
-        html.note("In brackets: the bootstrap's 95 % interval.");
+    html.push(&table.finish());
+    let intervals = models.iter().filter_map(|(_, model)| model.get("intervals").filter(|found| found.is_object()));
+    if let Some(found) = intervals.into_iter().next() {
+        let level = json::number(found, "level").unwrap_or(0.95) * 100.0;
+        html.note(&format!("In brackets: the bootstrap's {level:.0} % interval."));
     }
     html
 }
@@ -104,9 +106,11 @@ fn thirds(models: &[(&str, &Value)]) -> Html {
         table.row(|row| {
             let part = |model: &Value, field: &str| model.get(key).and_then(|part| json::number(part, field));
             let range = models.iter().find_map(|(_, m)| Some((part(m, "from")?, part(m, "to")?)));
-            row.header(&range.map_or((*name).to_owned(), |(a, b)| {
-                format!("{name}, {} – {}", numbers::short(a), numbers::short(b))
-            }));
+            row.header(
+                &range.map_or((*name).to_owned(), |(a, b)| {
+                    format!("{name}, {} – {}", numbers::short(a), numbers::short(b))
+                }),
+            );
             row.value(models.iter().find_map(|(_, m)| part(m, "rows")));
             for (field, _) in measures {
                 for (_, model) in models {
@@ -116,17 +120,14 @@ fn thirds(models: &[(&str, &Value)]) -> Html {
         });
     }
     html.element("h3", "Low, middle and high expression");
-    html.push(table.finish());
+    html.push(&table.finish());
     html
 }
 
 fn per_bin(models: &[(&str, &Value)]) -> Html {
     let mut html = Html::default();
-    let binned: Vec<(&str, Vec<Bin<'_>>)> = models
-        .iter()
-        .map(|(name, model)| (*name, json::bins(model)))
-        .filter(|(_, bins)| !bins.is_empty())
-        .collect();
+    let binned: Vec<(&str, Vec<Bin<'_>>)> =
+        models.iter().map(|(name, model)| (*name, json::bins(model))).filter(|(_, bins)| !bins.is_empty()).collect();
     let Some((_, longest)) = binned.iter().max_by_key(|(_, bins)| bins.len()) else { return html };
 
     html.element("h3", "Per bin of measured expression");
@@ -143,11 +144,11 @@ fn per_bin(models: &[(&str, &Value)]) -> Html {
             .collect();
         if let Some(chart) = charts::bars("bin", title, &categories, &kinds) {
             let mut piece = Html::default();
-            piece.figure(&format!("{title}, per bin"), chart);
+            piece.figure(&format!("{title}, per bin"), &chart);
             pieces.push(piece);
         }
     }
-    html.side_by_side(pieces);
+    html.side_by_side(&pieces);
 
     let mut columns = vec!["bin".to_owned(), "values".to_owned(), "rows".to_owned()];
     for measure in ["MSE", "MAE", "bias"] {
@@ -166,6 +167,6 @@ fn per_bin(models: &[(&str, &Value)]) -> Html {
             }
         });
     }
-    html.push(table.finish());
+    html.push(&table.finish());
     html
 }

@@ -32,7 +32,7 @@ impl Html {
         Self(markup)
     }
 
-    pub fn push(&mut self, other: Self) {
+    pub fn push(&mut self, other: &Self) {
         self.0.push_str(&other.0);
     }
 
@@ -66,17 +66,12 @@ impl Html {
     }
 
     /// A chart with its caption.
-    pub fn figure(&mut self, caption: &str, chart: Self) {
-        let _ = writeln!(
-            self.0,
-            "<figure><figcaption>{}</figcaption>\n{}</figure>",
-            escape(caption),
-            chart.0
-        );
+    pub fn figure(&mut self, caption: &str, chart: &Self) {
+        let _ = writeln!(self.0, "<figure><figcaption>{}</figcaption>\n{}</figure>", escape(caption), chart.0);
     }
 
     /// Puts several pieces beside one another where there is room.
-    pub fn side_by_side(&mut self, pieces: Vec<Self>) {
+    pub fn side_by_side(&mut self, pieces: &[Self]) {
         self.0.push_str("<div class=\"beside\">\n");
         for piece in pieces {
             self.push(piece);

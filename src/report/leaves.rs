@@ -37,7 +37,8 @@ fn walk(value: &Value, name: &str, leaves: &mut Leaves) {
             if members.get("constant") == Some(&Value::Bool(true)) {
                 leaves.constant.insert(name.to_owned());
             }
-            for (key, value) in members {
+            // How intervals were drawn is no result.
+            for (key, value) in members.iter().filter(|(key, _)| *key != "intervals") {
                 walk(value, &join(name, key), leaves);
             }
         }
@@ -84,7 +85,7 @@ mod tests {
     fn numbers_get_dotted_names_and_arrays_their_summary() {
         let value = serde_json::json!({
             "rows": 3,
-            "models": {"a": {"mse": 2.5, "pearson": null, "constant": true, "interval": [0.1, 0.2],
+            "models": {"a": {"mse": 2.5, "pearson": null, "constant": true, "intervals": {"level": 0.95, "mse": [0.1, 0.2]},
                              "bins": [{"mse": 1.0, "rows": 2}, {"mse": 3.0, "rows": 0}, {"mse": null}]}},
             "epochs": [{"r2": 0.1}, {"r2": 0.2}],
         });

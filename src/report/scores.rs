@@ -13,7 +13,7 @@ pub fn section(value: &Value) -> Html {
             row.value(json::number(value, key));
         });
     }
-    html.push(table.finish());
+    html.push(&table.finish());
     let mut table = Table::new(&["subset", "Pearson r", "Spearman ρ", "n"]);
     for (name, subset) in json::members(value, "subsets") {
         table.row(|row| {
@@ -23,7 +23,7 @@ pub fn section(value: &Value) -> Html {
             }
         });
     }
-    html.push(table.finish());
+    html.push(&table.finish());
     html
 }
 

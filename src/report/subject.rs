@@ -100,7 +100,10 @@ fn of_json(value: Value) -> Subject {
         Subject::Scores(value)
     } else if bins.iter().any(|bin| bin.get("before").is_some() && bin.get("after").is_some()) {
         Subject::BinSample(value)
-    } else if ["epochs", "steps", "loss"].iter().any(|key| value.get(key).is_some_and(|v| v.is_array() || v.is_object())) {
+    } else if ["curves", "epochs", "steps", "loss"]
+        .iter()
+        .any(|key| value.get(key).is_some_and(|v| v.is_array() || v.is_object()))
+    {
         Subject::Training(value)
     } else {
         Subject::Numbers(value)

@@ -7,10 +7,15 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 pub fn section(value: &Value) -> Html {
+    let single = without_series(value);
+    let value = value.get("curves").filter(|curves| curves.is_object()).unwrap_or(value);
     let mut html = Html::default();
+    if let Some(epoch) = json::number(value, "kept_epoch") {
+        html.note(&format!("The model of epoch {} was kept.", super::numbers::short(epoch)));
+    }
     let mut pieces = Vec::new();
     if let Some(chart) = charts::lines("step", "loss", &[line("training loss", series(value, "loss"), false)]) {
-        pieces.push(figure("Loss of each optimiser step (means of stretches where steps are many)", chart));
+        pieces.push(figure("Loss of each optimiser step (means of stretches where steps are many)", &chart));
     }
     let epochs = epochs(value);
     for (title, names) in [("loss", LOSSES.as_slice()), ("agreement", AGREEMENT.as_slice())] {
@@ -22,25 +27,25 @@ pub fn section(value: &Value) -> Html {
             })
             .collect();
         if let Some(chart) = charts::lines("epoch", title, &lines) {
-            pieces.push(figure(&format!("Per epoch: {title}"), chart));
+            pieces.push(figure(&format!("Per epoch: {title}"), &chart));
         }
     }
     for key in ["learning_rate", "grad_norm"] {
         let name = key.replace('_', " ");
         if let Some(chart) = charts::lines("step", &name, &[line(&name, series(value, key), false)]) {
-            pieces.push(figure(&format!("The {name} of each step"), chart));
+            pieces.push(figure(&format!("The {name} of each step"), &chart));
         }
     }
-    html.side_by_side(pieces);
-    html.push(epochs_table(&epochs));
-    html.push(super::scores::leaves_table(&without_series(value)));
+    html.side_by_side(&pieces);
+    html.push(&epochs_table(&epochs));
+    html.push(&super::scores::leaves_table(&single));
     html
 }
 
 /// What epochs may call the same thing, the likeliest first.
 type Names = (&'static [&'static str], &'static str);
 const LOSSES: [Names; 2] = [
-    (&["train_loss", "training_loss", "loss"], "training"),
+    (&["loss", "train_loss", "training_loss"], "training"),
     (&["validation.loss", "validation_loss", "validation.mse", "validation_mse"], "validation"),
 ];
 const AGREEMENT: [Names; 2] = [
@@ -52,7 +57,7 @@ fn line(name: &str, points: Vec<(f64, f64)>, dots: bool) -> Line {
     Line { name: name.to_owned(), points, dots }
 }
 
-fn figure(caption: &str, chart: Html) -> Html {
+fn figure(caption: &str, chart: &Html) -> Html {
     let mut html = Html::default();
     html.figure(caption, chart);
     html
@@ -81,16 +86,15 @@ fn series(value: &Value, key: &str) -> Vec<(f64, f64)> {
     let direct = value.get(key).or_else(|| steps?.get(key)).and_then(Value::as_array);
     // `steps: [10, 20, ..]` beside `loss: [..]`, or `steps: {"step": [..], "loss": [..]}`.
     let places = steps.and_then(|s| s.as_array().or_else(|| s.get("step")?.as_array()));
-    let entries = match direct.or_else(|| steps?.as_array()) {
-        Some(entries) => entries,
-        None => return Vec::new(),
-    };
+    let Some(entries) = direct.or_else(|| steps?.as_array()) else { return Vec::new() };
+    // Where each value is the mean of several steps, it stands at the last of them.
+    let every = json::number(value, &format!("{key}_every")).unwrap_or(1.0);
     entries
         .iter()
         .enumerate()
         .filter_map(|(i, entry)| match entry {
             Value::Number(y) if direct.is_some() => {
-                let at = places.and_then(|places| places.get(i)?.as_f64()).unwrap_or((i + 1) as f64);
+                let at = places.and_then(|places| places.get(i)?.as_f64()).unwrap_or((i + 1) as f64 * every);
                 Some((at, y.as_f64()?))
             }
             Value::Array(pair) => Some((pair.first()?.as_f64()?, pair.get(1)?.as_f64()?)),
@@ -105,8 +109,11 @@ fn series(value: &Value, key: &str) -> Vec<(f64, f64)> {
 
 fn epochs_table(epochs: &[(f64, &Value)]) -> Html {
     let collected: Vec<_> = epochs.iter().map(|(at, epoch)| (*at, leaves::collect(epoch).numbers)).collect();
-    let columns: BTreeSet<&str> =
-        collected.iter().flat_map(|(_, numbers)| numbers.keys().map(String::as_str)).filter(|c| *c != "epoch").collect();
+    let columns: BTreeSet<&str> = collected
+        .iter()
+        .flat_map(|(_, numbers)| numbers.keys().map(String::as_str))
+        .filter(|c| *c != "epoch")
+        .collect();
     let mut html = Html::default();
     if columns.is_empty() {
         return html;
@@ -123,7 +130,7 @@ fn epochs_table(epochs: &[(f64, &Value)]) -> Html {
         });
     }
     html.element("h3", "Epochs");
-    html.push(table.finish());
+    html.push(&table.finish());
     html
 }
 
@@ -131,7 +138,9 @@ fn epochs_table(epochs: &[(f64, &Value)]) -> Html {
 fn without_series(value: &Value) -> Value {
     let mut value = value.clone();
     if let Some(members) = value.as_object_mut() {
-        members.retain(|key, value| key != "epochs" && key != "steps" && !value.is_array());
+        members.retain(|key, value| {
+            key != "epochs" && key != "curves" && !value.is_array() && !(key == "steps" && value.is_object())
+        });
     }
     value
 }
@@ -155,6 +164,7 @@ mod tests {
         ] {
             assert_eq!(series(&value, "loss"), expected, "{value}");
         }
+        assert_eq!(series(&json!({"loss_every": 10, "loss": [4.0, 3.0]}), "loss"), [(10.0, 4.0), (20.0, 3.0)]);
         assert_eq!(series(&json!({"steps": 7, "loss": 0.5}), "loss"), []);
     }
 }

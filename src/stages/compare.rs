@@ -49,8 +49,12 @@ impl Stage for Compare {
                     .to_owned(),
             ));
         }
-        let mut comparison =
-            Comparison { rows: BTreeSet::new(), columns: BTreeSet::new(), values: BTreeMap::new(), constant: BTreeSet::new() };
+        let mut comparison = Comparison {
+            rows: BTreeSet::new(),
+            columns: BTreeSet::new(),
+            values: BTreeMap::new(),
+            constant: BTreeSet::new(),
+        };
         for (port, path) in &ctx.inputs {
             let label = ctx.label(port.as_str());
             let value: Value = serde_json::from_slice(&fs_err::read(path)?)

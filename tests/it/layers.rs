@@ -146,6 +146,8 @@ fn special_dependencies_have_one_place() {
 
 #[test]
 fn the_reader_of_imports_sees_every_form() {
-    let code = code_of("use crate::{a::{B, c}, d};\nlet x = crate::e::f();\n// crate::no\nmycrate::no;\npub(crate) fn x() {}\nuse $crate::g;\n#[cfg(test)]\nmod tests {\nuse crate::no;");
+    let code = code_of(
+        "use crate::{a::{B, c}, d};\nlet x = crate::e::f();\n// crate::no\nmycrate::no;\npub(crate) fn x() {}\nuse $crate::g;\n#[cfg(test)]\nmod tests {\nuse crate::no;",
+    );
     assert_eq!(imports(&code).into_iter().collect::<Vec<_>>(), ["a", "d", "e", "g"]);
 }

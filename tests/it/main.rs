@@ -1,8 +1,10 @@
 //! The integration tests: one binary, one module for each concern.
 
-mod layers;
 mod bad_input;
 mod caching;
+mod engine;
 mod failing;
 mod flagship;
+mod layers;
+mod readme;
 mod workspace;
