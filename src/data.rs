@@ -9,6 +9,7 @@ pub mod bins;
 pub mod check;
 mod columns;
 pub mod encode;
+pub mod export;
 pub mod import;
 pub mod metrics;
 pub mod number;

@@ -1,5 +1,71 @@
+//! `cistage audit`: the lineage of an artifact, back to source files.
+
 use super::App;
 use super::exit::CliError;
+use super::printer::Style;
+use crate::provenance::{self, ProvenanceError, SourceState, Verified};
+use serde_json::json;
+use std::path::Path;
+
+/// Show where an artifact came from
 #[derive(Debug, clap::Args)]
-pub(super) struct Args {}
-pub(super) fn run(_app: &App, _args: &Args) -> Result<(), CliError> { Ok(()) }
+pub(super) struct Args {
+    /// Any file (a copy under another name works), a digest or 8 and more hex digits of one, STAGE.PORT of the newest run, or a run id
+    #[arg(value_name = "TARGET")]
+    target: String,
+    /// Hash every object and read every record of the lineage again; exit code 3 where one is damaged
+    #[arg(long)]
+    verify: bool,
+}
+
+pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    let cache = app.read_cache()?;
+    let audit = provenance::audit(&cache, &args.target)?;
+    let verified = args.verify.then(|| provenance::verify(&cache, &audit, Path::new("")));
+    if app.printer.json {
+        let mut value = audit.to_json();
+        if let Some(verified) = &verified {
+            value["verified"] = json!(verified);
+        }
+        app.printer.json(&value)?;
+    } else {
+        app.printer.line(provenance::render(&audit).trim_end())?;
+        if let Some(verified) = &verified {
+            print(app, verified)?;
+        }
+    }
+    match verified {
+        Some(verified) if !verified.problems.is_empty() => Err(CliError::Integrity),
+        _ => Ok(()),
+    }
+}
+
+fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
+    let printer = &app.printer;
+    for problem in &verified.problems {
+        printer.line(&format!("{} {}: {}", printer.paint("DAMAGED", Style::Bad), problem.file, problem.what))?;
+    }
+    for source in verified.sources.iter().filter(|source| source.state != SourceState::Same) {
+        let state = match source.state {
+            SourceState::Changed => "has other bytes now",
+            SourceState::Missing => "is not there any more",
+            SourceState::Unreadable | SourceState::Same => "can't be read",
+        };
+        printer.line(&format!("{} source {} {state}", printer.paint("note:", Style::Note), source.path))?;
+    }
+    let verdict = if verified.problems.is_empty() {
+        printer.paint("verified", Style::Good)
+    } else {
+        printer.paint("NOT verified", Style::Bad)
+    };
+    printer.line(&format!("{verdict}: {} objects and {} records read again", verified.objects, verified.records))
+}
+
+impl From<ProvenanceError> for CliError {
+    fn from(error: ProvenanceError) -> Self {
+        match error {
+            ProvenanceError::Unknown(message) => Self::input(message),
+            ProvenanceError::Cache(error) => error.into(),
+        }
+    }
+}

@@ -1,5 +1,64 @@
+//! `cistage cache`: what the cache holds, and whether it is whole.
+
 use super::App;
 use super::exit::CliError;
+use super::printer::{Style, bytes, table};
+
+/// Measure and check the cache
 #[derive(Debug, clap::Subcommand)]
-pub(super) enum Command { Du, Verify }
-pub(super) fn run(_app: &App, _c: &Command) -> Result<(), CliError> { Ok(()) }
+pub(super) enum Command {
+    /// Show how much disk the cache uses, per kind of stage and per run
+    Du,
+    /// Hash every object and read every record again; changes nothing, exit code 3 where something is damaged
+    Verify,
+}
+
+pub(super) fn run(app: &App, command: &Command) -> Result<(), CliError> {
+    match command {
+        Command::Du => du(app),
+        Command::Verify => verify(app),
+    }
+}
+
+fn du(app: &App) -> Result<(), CliError> {
+    let usage = app.read_cache()?.usage()?;
+    if app.printer.json {
+        return app.printer.json(&usage);
+    }
+    let row = |name: &str, total: &crate::cache::Total| vec![name.to_owned(), bytes(total.bytes), total.files.to_string()];
+    let mut rows = vec![vec![String::new(), "size".to_owned(), "files".to_owned()]];
+    rows.push(row("objects", &usage.objects));
+    rows.push(row("  that no record names", &usage.unreferenced));
+    rows.push(row("unfinished work", &usage.scratch));
+    rows.push(row("quarantine", &usage.quarantine));
+    rows.push(vec!["by stage kind".to_owned()]);
+    rows.extend(usage.kinds.iter().map(|(kind, total)| row(&format!("  {kind}"), total)));
+    rows.push(vec!["by run".to_owned()]);
+    rows.extend(usage.runs.iter().rev().map(|(run, total)| row(&format!("  {run}"), total)));
+    app.printer.document(&table(&rows, &[1, 2]))
+}
+
+fn verify(app: &App) -> Result<(), CliError> {
+    let found = app.read_cache()?.verify()?;
+    if app.printer.json {
+        app.printer.json(&found)?;
+    } else {
+        for problem in &found.problems {
+            let word = app.printer.paint("DAMAGED", Style::Bad);
+            app.printer.line(&format!("{word} {}: {}", problem.file, problem.what))?;
+        }
+        app.printer.line(&format!(
+            "{} objects ({}), {} action records, {} run records: {}",
+            found.objects,
+            bytes(found.bytes),
+            found.records,
+            found.runs,
+            if found.problems.is_empty() {
+                "all whole".to_owned()
+            } else {
+                format!("{} problems; `cistage run` makes anew what it meets", found.problems.len())
+            }
+        ))?;
+    }
+    if found.problems.is_empty() { Ok(()) } else { Err(CliError::Integrity) }
+}

@@ -5,8 +5,9 @@ use super::exit::CliError;
 use super::printer::bytes;
 use super::select::output_named;
 use crate::artifact::Format;
-use crate::data::{DataError, predictions, rows};
-use std::path::{Path, PathBuf};
+use crate::data::DataError;
+use crate::data::export::{self, TextForm};
+use std::path::PathBuf;
 
 /// Copy an output of the newest run that has it
 #[derive(Debug, clap::Args)]
@@ -23,9 +24,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     let (run, _, artifact) = output_named(&cache, &args.output)?;
     let dest = if args.dest.is_dir() { args.dest.join(default_name(&args.output, artifact.format)) } else { args.dest.clone() };
-    let text = is_tsv(&dest);
-    match artifact.format {
-        Format::Rows | Format::Predictions if text => {
+    match (artifact.format, TextForm::of(&dest)) {
+        (Format::Rows | Format::Predictions, Some(form)) => {
             if !cache.verify_object(artifact.digest)? {
                 return Err(CliError::Failed(format!(
                     "{} ({}) is missing or damaged in the cache: run the pipeline again to rebuild it",
@@ -34,7 +34,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
                 )));
             }
             let object = cache.object_path(artifact.digest);
-            convert(&object, artifact.format, &dest)?;
+            let write = if artifact.format == Format::Rows { export::rows } else { export::predictions };
+            write(&object, &dest, form)?;
         }
         _ => cache.copy_out(&artifact, &dest)?,
     }
@@ -42,23 +43,9 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
-fn is_tsv(path: &Path) -> bool {
-    let name = path.to_string_lossy();
-    name.ends_with(".tsv") || name.ends_with(".tsv.gz")
-}
-
 fn default_name(output: &str, format: Format) -> String {
     let port = output.rsplit_once('.').map_or(output, |(_, port)| port);
     format!("{port}{}", format.extension())
-}
-
-fn convert(object: &Path, format: Format, dest: &Path) -> Result<(), CliError> {
-    match format {
-        Format::Rows => rows::to_tsv(object, dest)?,
-        Format::Predictions => predictions::read(object)?.write_tsv(dest)?,
-        other => unreachable!("{other} has no text form"),
-    }
-    Ok(())
 }
 
 impl From<DataError> for CliError {

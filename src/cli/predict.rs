@@ -2,7 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
-use crate::data::predictions;
+use crate::data::export::{self, TextForm};
 use crate::name::PortName;
 use crate::stage::{Sink, Stage, StageContext, StageError};
 use crate::stages;
@@ -25,7 +25,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
-    let form = Form::of(&args.output)?;
+    let form = form(&args.output)?;
     if !args.model.is_dir() {
         return Err(CliError::input_with_help(
             format!("{}: no model folder", args.model.display()),
@@ -46,34 +46,25 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     sink.bar.finish_and_clear();
 
     match form {
-        Form::Parquet => {
+        Some(form) => export::predictions(&made, &args.output, form)?,
+        None => {
             let part = args.output.with_extension("parquet.part");
             fs_err::copy(&made, &part)?;
             fs_err::rename(&part, &args.output)?;
         }
-        Form::Tsv => predictions::read(&made)?.write_tsv(&args.output)?,
-        Form::Json => predictions::read(&made)?.write_json(&args.output)?,
     }
     app.printer.note(&format!("wrote {}", args.output.display()));
     Ok(())
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Form {
-    Tsv,
-    Parquet,
-    Json,
-}
-
-impl Form {
-    fn of(path: &Path) -> Result<Self, CliError> {
-        let name = path.to_string_lossy();
-        [(".tsv", Self::Tsv), (".tsv.gz", Self::Tsv), (".parquet", Self::Parquet), (".json", Self::Json)]
-            .into_iter()
-            .find(|(ending, _)| name.ends_with(ending))
-            .map(|(_, form)| form)
-            .ok_or_else(|| CliError::input(format!("{name}: the output's name must end in .tsv, .tsv.gz, .parquet or .json")))
+/// The form that the output's name asks for; `None` for Parquet.
+fn form(path: &Path) -> Result<Option<TextForm>, CliError> {
+    let form = TextForm::of(path);
+    if form.is_none() && path.extension().is_none_or(|ending| ending != "parquet") {
+        let name = path.display();
+        return Err(CliError::input(format!("{name}: the output's name must end in .tsv, .tsv.gz, .parquet or .json")));
     }
+    Ok(form)
 }
 
 /// Runs a stage in this process on files of the user's, and gives the path of one output.

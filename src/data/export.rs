@@ -1,0 +1,79 @@
+//! Rows and predictions in the forms that people and the challenge ask for, told by the file's ending.
+
+use super::{DataError, predictions, rows};
+use flate2::{Compression, GzBuilder};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+/// A form of text; Parquet is what the store holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TextForm {
+    Tsv,
+    TsvGz,
+    /// The challenge's submission: a JSON object of predictions by position.
+    Json,
+}
+
+impl TextForm {
+    /// The text form that a file name asks for, if any.
+    pub fn of(path: &Path) -> Option<Self> {
+        let name = path.to_string_lossy();
+        [(".tsv", Self::Tsv), (".tsv.gz", Self::TsvGz), (".json", Self::Json)]
+            .into_iter()
+            .find(|(ending, _)| name.ends_with(ending))
+            .map(|(_, form)| form)
+    }
+}
+
+/// Writes a rows file as the challenge's TSV; they have no JSON form.
+pub fn rows(from: &Path, to: &Path, form: TextForm) -> Result<(), DataError> {
+    if form == TextForm::Json {
+        return Err(DataError::Input(format!("{}: rows can be written as .parquet, .tsv or .tsv.gz", to.display())));
+    }
+    let mut reader = rows::Reader::open(from, &from.display().to_string())?;
+    replace(to, form, |out| {
+        while let Some(batch) = reader.next_batch()? {
+            rows::write_tsv(&batch, out)?;
+        }
+        Ok(())
+    })
+}
+
+/// Writes a predictions file as TSV or as the challenge's JSON.
+pub fn predictions(from: &Path, to: &Path, form: TextForm) -> Result<(), DataError> {
+    let table = predictions::read(from, &from.display().to_string())?;
+    replace(to, form, |out| {
+        match form {
+            TextForm::Json => table.write_challenge_json(out)?,
+            TextForm::Tsv | TextForm::TsvGz => table.write_tsv(out)?,
+        }
+        Ok(())
+    })
+}
+
+/// Writes beside the target, then renames: a reader sees the old file or the new one.
+fn replace(to: &Path, form: TextForm, fill: impl FnOnce(&mut dyn Write) -> Result<(), DataError>) -> Result<(), DataError> {
+    let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::create_dir_all(folder)?;
+    let mut temp = tempfile::Builder::new().prefix(".cistage-").tempfile_in(folder)?;
+    let mut out = BufWriter::with_capacity(1 << 20, temp.as_file_mut());
+    if form == TextForm::TsvGz {
+        // No time in the header: equal rows give equal bytes.
+        let mut gz = GzBuilder::new().mtime(0).write(&mut out, Compression::default());
+        fill(&mut gz)?;
+        gz.finish()?;
+    } else {
+        fill(&mut out)?;
+    }
+    out.flush()?;
+    drop(out);
+    make_readable(temp.as_file())?;
+    temp.persist(to).map_err(|e| io::Error::new(e.error.kind(), format!("can't write {}: {}", to.display(), e.error)))?;
+    Ok(())
+}
+
+/// Temporary files are private; what a user asked for is as other files are.
+fn make_readable(file: &std::fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
