@@ -1,15 +1,19 @@
-//! Placing results in the working directory: each appears whole, or not at all.
+//! Placing results in the working directory: each appears whole, or not at all; rows and predictions in the form that
+//! the path's ending asks for.
 
 use super::clock;
-use crate::artifact::{Artifact, Layout};
+use crate::artifact::{Artifact, Format, Layout};
 use crate::cache::Cache;
+use crate::data::export::{self, TextForm};
+use crate::digest::Digest;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Makes `target` hold the artifact; says whether it had to be written.
 pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Result<bool, String> {
     let failed = |what: String| format!("can't publish {}: {what}", target.display());
-    if has_already(cache, artifact, target) {
+    let text = TextForm::of(target).filter(|_| matches!(artifact.format, Format::Rows | Format::Predictions));
+    if text.is_none() && has_already(cache, artifact, target) {
         return Ok(false);
     }
     let (parent, name) = match (target.parent(), target.file_name()) {
@@ -20,7 +24,18 @@ pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Resu
     fs_err::create_dir_all(parent).map_err(|e| failed(e.to_string()))?;
     let beside = |what: &str| parent.join(format!(".{name}.{what}-{:016x}", clock::random()));
     let (new, old) = (beside("new"), beside("old"));
-    let placed = cache.copy_out(artifact, &new).map_err(|e| e.to_string());
+    let placed = match text {
+        Some(form) => {
+            let from = cache.object_path(artifact.digest);
+            let write = if artifact.format == Format::Rows { export::rows } else { export::predictions };
+            write(&from, &new, form).map_err(|e| e.to_string())
+        }
+        None => cache.copy_out(artifact, &new).map_err(|e| e.to_string()),
+    };
+    if placed.is_ok() && text.is_some() && same_bytes(&new, target) {
+        remove(&new);
+        return Ok(false);
+    }
     let placed = placed.and_then(|()| replace(&new, target, &old, artifact.layout).map_err(|e| e.to_string()));
     if placed.is_err() {
         remove(&new);
@@ -35,6 +50,10 @@ fn has_already(cache: &Cache, artifact: &Artifact, target: &Path) -> bool {
         Layout::Tree => metadata.is_dir(),
     };
     same_layout && cache.digest_source(target, artifact.format).is_ok_and(|there| there.digest == artifact.digest)
+}
+
+fn same_bytes(one: &Path, other: &Path) -> bool {
+    matches!((Digest::of_file(one), Digest::of_file(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Puts `new` in the place of `target`. A file replaces a file in one step; where a folder is involved and the file
