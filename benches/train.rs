@@ -32,7 +32,8 @@ fn main() {
             .expect("memory suffices");
         let mut adam = AdamW::new(bert.layout.len(), 0.0, 1.0);
         let gradient = Gradient::default();
-        let rows: Vec<Vec<u8>> = (0..ROWS).map(|r| (0..TOKENS).map(|i| 5 + ((i * 7 + r) % 4) as u8).collect()).collect();
+        let rows: Vec<Vec<u8>> =
+            (0..ROWS).map(|r| (0..TOKENS).map(|i| 5 + ((i * 7 + r) % 4) as u8).collect()).collect();
         let targets = Tensor::new(vec![1.0_f32; ROWS], &Device::Cpu).expect("small");
         let mut spent = Vec::new();
         for step in 1..=steps + 1 {

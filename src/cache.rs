@@ -139,9 +139,9 @@ impl Cache {
     }
 
     fn session(&self) -> Result<&Session, CacheError> {
-        self.session.as_ref().ok_or_else(|| {
-            CacheError::Unusable(format!("the cache {} is open for reading alone", self.root.display()))
-        })
+        self.session
+            .as_ref()
+            .ok_or_else(|| CacheError::Unusable(format!("the cache {} is open for reading alone", self.root.display())))
     }
 
     /// Looks a key up; a hit is complete, or it is a miss. Damaged objects are quarantined when the cache is open for

@@ -79,7 +79,9 @@ enum Command {
     Completions(completions::Args),
     /// Execute one job file: how a run starts a stage
     #[command(hide = true)]
-    Worker { job: PathBuf },
+    Worker {
+        job: PathBuf,
+    },
 }
 
 /// What every command gets.

@@ -17,7 +17,7 @@
 //! | 3 | `cache` | ranks 0-1 |
 //! | 4 | `pipeline` | `stages`, `stage`, ranks 0-1 |
 //! | 4 | `provenance` | `cache`, `data`, ranks 0-1 |
-//! | 5 | `engine` | `pipeline`, `cache`, `stages`, `stage`, `provenance`, ranks 0-1 |
+//! | 5 | `engine` | `pipeline`, `cache`, `stages`, `stage`, `provenance`, `data`, `model`, ranks 0-1 |
 //! | 6 | `cli` | anything |
 
 pub mod action;

@@ -122,7 +122,8 @@ mod tests {
     fn what_one_exchange_wrote_the_next_one_reads() {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let path = dir.path().join("index");
-        with(&path, |table| table.put(b"m1", b"a").and(table.put(b"m2", b"b")).and(table.put(b"n", b"c"))).expect("opens");
+        with(&path, |table| table.put(b"m1", b"a").and(table.put(b"m2", b"b")).and(table.put(b"n", b"c")))
+            .expect("opens");
         let begun = Instant::now();
         let (found, damaged) = with(&path, |table| table.scan(b"m")).expect("opens");
         eprintln!("one exchange with the index: {:?}", begun.elapsed());

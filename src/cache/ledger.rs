@@ -93,8 +93,7 @@ impl Ledger {
         if !state.loaded {
             state.loaded = true;
             let known = self.exchange(|table| table.scan(&[MEMO])).map(|(entries, _)| entries).unwrap_or_default();
-            state.memos =
-                known.into_iter().filter_map(|(key, value)| Some((key, Memo::from_bytes(&value)?))).collect();
+            state.memos = known.into_iter().filter_map(|(key, value)| Some((key, Memo::from_bytes(&value)?))).collect();
         }
         state
     }

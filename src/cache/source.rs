@@ -40,7 +40,10 @@ fn file(path: &Path, ledger: &Ledger) -> io::Result<(Digest, u64)> {
     let hashed = now();
     let (digest, bytes) = Digest::of_reader(&mut file)?;
     if Stamp::of(&file.metadata()?) != before {
-        return Err(refused(format!("{} changed while it was read: try again when its writer has ended", path.display())));
+        return Err(refused(format!(
+            "{} changed while it was read: try again when its writer has ended",
+            path.display()
+        )));
     }
     ledger.remember(&name, before, hashed, digest);
     Ok((digest, bytes))

@@ -25,7 +25,8 @@ fn du(app: &App) -> Result<(), CliError> {
     if app.printer.json {
         return app.printer.json(&usage);
     }
-    let row = |name: &str, total: &crate::cache::Total| vec![name.to_owned(), bytes(total.bytes), total.files.to_string()];
+    let row =
+        |name: &str, total: &crate::cache::Total| vec![name.to_owned(), bytes(total.bytes), total.files.to_string()];
     let mut rows = vec![vec![String::new(), "size".to_owned(), "files".to_owned()]];
     rows.push(row("objects", &usage.objects));
     rows.push(row("  that no record names", &usage.unreferenced));

@@ -3,8 +3,8 @@
 use super::App;
 use super::exit::CliError;
 use super::select::run_named;
-use crate::engine;
 use crate::cache::{Cache, RunRecord, StepRecord};
+use crate::engine;
 use crate::provenance::{self, Because};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -23,7 +23,11 @@ pub(super) struct Args {
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     let (run, _, artifact) = output_named(&cache, &args.output)?;
-    let dest = if args.dest.is_dir() { args.dest.join(default_name(&args.output, artifact.format)) } else { args.dest.clone() };
+    let dest = if args.dest.is_dir() {
+        args.dest.join(default_name(&args.output, artifact.format))
+    } else {
+        args.dest.clone()
+    };
     match (artifact.format, TextForm::of(&dest)) {
         (Format::Rows | Format::Predictions, Some(form)) => {
             if !cache.verify_object(artifact.digest)? {

@@ -86,7 +86,9 @@ impl Graph {
         for (i, node) in self.boxes.iter().enumerate() {
             let name = escape(&node.name);
             let _ = match node.verdict {
-                Some(verdict) => writeln!(text, "  n{i}[\"{name}<br/><small>{}</small>\"]:::{}", node.kind, class(verdict)),
+                Some(verdict) => {
+                    writeln!(text, "  n{i}[\"{name}<br/><small>{}</small>\"]:::{}", node.kind, class(verdict))
+                }
                 None => writeln!(text, "  n{i}[/\"{name}\"/]:::file"),
             };
         }

@@ -42,7 +42,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let import = stages::ImportSequences { labels: stages::Labels::Optional, ..Default::default() };
     let rows = execute(&import, &sink, work.path(), threads, &[("file", &args.sequences)], "rows")?;
     let predict = stages::Predict {};
-    let made = execute(&predict, &sink, work.path(), threads, &[("model", &args.model), ("rows", &rows)], "predictions")?;
+    let made =
+        execute(&predict, &sink, work.path(), threads, &[("model", &args.model), ("rows", &rows)], "predictions")?;
     sink.bar.finish_and_clear();
 
     match form {

@@ -69,7 +69,9 @@ impl TerminalReporter {
                 if let Some(Running { bar: Some(bar), .. }) = running.get(stage.as_str()) {
                     if bar.length() != Some(*total) {
                         bar.set_length(*total);
-                        bar.set_style(style("{spinner} {prefix:18} {elapsed:>5} {wide_bar} {human_pos}/{human_len} {msg} eta {eta}"));
+                        bar.set_style(style(
+                            "{spinner} {prefix:18} {elapsed:>5} {wide_bar} {human_pos}/{human_len} {msg} eta {eta}",
+                        ));
                     }
                     bar.set_position(*done);
                     if bar.message().is_empty() {
@@ -80,9 +82,10 @@ impl TerminalReporter {
             EventKind::Metric { stage, name, value, .. } => {
                 if let Some(state) = running.get_mut(stage.as_str()) {
                     // The loss of one batch jumps about: people see a running mean.
-                    let smoothed = state.numbers.get(name).map_or(*value, |old| {
-                        if name == "loss" { 0.98 * old + 0.02 * value } else { *value }
-                    });
+                    let smoothed = state
+                        .numbers
+                        .get(name)
+                        .map_or(*value, |old| if name == "loss" { 0.98 * old + 0.02 * value } else { *value });
                     state.numbers.insert(name.clone(), smoothed);
                     if let Some(bar) = &state.bar {
                         bar.set_message(training_line(&state.numbers));
@@ -102,7 +105,13 @@ impl TerminalReporter {
                 if let Some(bar) = state.bar {
                     bar.finish_and_clear();
                 }
-                self.finished(stage.as_str(), *outcome, *seconds, outputs.values().map(|o| o.bytes).sum(), error.as_deref());
+                self.finished(
+                    stage.as_str(),
+                    *outcome,
+                    *seconds,
+                    outputs.values().map(|o| o.bytes).sum(),
+                    error.as_deref(),
+                );
             }
             EventKind::Published { path, digest } => self.say(&format!("  published {path}  {}", digest.short())),
             EventKind::RunFinished { outcome, ran, hit, failed, skipped, seconds, .. } => {

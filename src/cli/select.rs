@@ -25,8 +25,7 @@ pub(super) struct PipelineArgs {
 
 impl PipelineArgs {
     pub(super) fn load(&self, to: Option<&str>) -> Result<Plan, CliError> {
-        let options =
-            Options { profiles: self.profile.clone(), sets: self.set.clone(), to: to.map(ToOwned::to_owned) };
+        let options = Options { profiles: self.profile.clone(), sets: self.set.clone(), to: to.map(ToOwned::to_owned) };
         Ok(pipeline::load(&self.pipeline, &options)?)
     }
 }
@@ -39,10 +38,7 @@ impl App {
 }
 
 /// The newest run that `wanted` accepts.
-pub(super) fn newest_run(
-    cache: &Cache,
-    wanted: impl Fn(&RunRecord) -> bool,
-) -> Result<Option<RunRecord>, CliError> {
+pub(super) fn newest_run(cache: &Cache, wanted: impl Fn(&RunRecord) -> bool) -> Result<Option<RunRecord>, CliError> {
     for id in cache.runs()?.into_iter().rev() {
         if let Some(record) = cache.run(&id)?
             && wanted(&record)
@@ -72,12 +68,16 @@ pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, 
         [] => {}
         _ => {
             let list = matching.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(CliError::input_with_help(format!("{text:?} is the start of several runs: {list}"), "write more of it"));
+            return Err(CliError::input_with_help(
+                format!("{text:?} is the start of several runs: {list}"),
+                "write more of it",
+            ));
         }
     }
     if Path::new(text).extension().is_some() {
-        return newest_run(cache, |run| Path::new(&run.file) == Path::new(text))?
-            .ok_or_else(|| CliError::input(format!("no run of pipeline {text} is recorded in {}", cache.root().display())));
+        return newest_run(cache, |run| Path::new(&run.file) == Path::new(text))?.ok_or_else(|| {
+            CliError::input(format!("no run of pipeline {text} is recorded in {}", cache.root().display()))
+        });
     }
     if let Some(run) = newest_run(cache, |run| run.pipeline == text)? {
         return Ok(run);

@@ -39,7 +39,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     for step in chosen {
         match step.verdict {
             Verdict::Hit => {
-                app.printer.line(&format!("{}: served from the cache, nothing that it depends on has changed", step.step))?;
+                app.printer
+                    .line(&format!("{}: served from the cache, nothing that it depends on has changed", step.step))?;
             }
             Verdict::Run => app.printer.line(&format!("{}: runs, because", step.step))?,
             Verdict::Waits => app.printer.line(&format!(

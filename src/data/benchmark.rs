@@ -73,7 +73,9 @@ impl Scores {
             subsets.insert(name, SubsetScores { pearson: pearson(&y, &p), spearman: spearman(&y, &p), n: list.len() });
         }
         let total: f64 = weights.values().sum();
-        let score = |of: &dyn Fn(&SubsetScores) -> f64| weights.iter().map(|(name, w)| w * of(&subsets[name])).sum::<f64>() / total;
+        let score = |of: &dyn Fn(&SubsetScores) -> f64| {
+            weights.iter().map(|(name, w)| w * of(&subsets[name])).sum::<f64>() / total
+        };
         Ok(Self {
             pearson_score: score(&|s| s.pearson.unwrap_or(0.0).powi(2)),
             spearman_score: score(&|s| s.spearman.unwrap_or(0.0)),

@@ -95,7 +95,11 @@ pub fn read_column<T: DataType, U>(
 }
 
 /// Reads up to `wanted` numbers, whichever way the file stores them.
-pub fn read_numbers(reader: &mut ColumnReader, nullable: bool, wanted: usize) -> Result<Vec<Option<f64>>, ParquetError> {
+pub fn read_numbers(
+    reader: &mut ColumnReader,
+    nullable: bool,
+    wanted: usize,
+) -> Result<Vec<Option<f64>>, ParquetError> {
     match reader {
         ColumnReader::DoubleColumnReader(r) => read_column(r, nullable, wanted, |v| v.copied()),
         ColumnReader::FloatColumnReader(r) => read_column(r, nullable, wanted, |v| v.map(|&v| f64::from(v))),

@@ -53,7 +53,9 @@ impl Encoder {
         let probe = "A C G T N N T G C A A";
         let table: Vec<u32> = probe.bytes().filter(|b| *b != b' ').map(|b| u32::from(ids[usize::from(b)])).collect();
         if ask(probe)? != table || b"ACGT".iter().any(|b| ids[usize::from(*b)] == unknown) {
-            return Err(fault("not a tokenizer of single bases: each of A, C, G, T has to be a word of its own".into()));
+            return Err(fault(
+                "not a tokenizer of single bases: each of A, C, G, T has to be a word of its own".into(),
+            ));
         }
         Ok(encoder)
     }

@@ -52,7 +52,11 @@ pub fn predictions(from: &Path, to: &Path, form: TextForm) -> Result<(), DataErr
 }
 
 /// Writes beside the target, then renames: a reader sees the old file or the new one.
-fn replace(to: &Path, form: TextForm, fill: impl FnOnce(&mut dyn Write) -> Result<(), DataError>) -> Result<(), DataError> {
+fn replace(
+    to: &Path,
+    form: TextForm,
+    fill: impl FnOnce(&mut dyn Write) -> Result<(), DataError>,
+) -> Result<(), DataError> {
     let folder = to.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs_err::create_dir_all(folder)?;
     let mut temp = tempfile::Builder::new().prefix(".cistage-").tempfile_in(folder)?;
@@ -68,7 +72,8 @@ fn replace(to: &Path, form: TextForm, fill: impl FnOnce(&mut dyn Write) -> Resul
     out.flush()?;
     drop(out);
     make_readable(temp.as_file())?;
-    temp.persist(to).map_err(|e| io::Error::new(e.error.kind(), format!("can't write {}: {}", to.display(), e.error)))?;
+    temp.persist(to)
+        .map_err(|e| io::Error::new(e.error.kind(), format!("can't write {}: {}", to.display(), e.error)))?;
     Ok(())
 }
 

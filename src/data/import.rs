@@ -60,9 +60,10 @@ impl Parquet {
         let (mut rows, mut bases) = (Rows::default(), Vec::new());
         for i in 0..batch.len() {
             self.seen += 1;
-            let checked = check::sequence(batch.sequences.get(i), &mut bases)
-                .map_err(|(at, reason)| (at + 1, reason))
-                .and_then(|()| check::measured(batch.expression[i], self.labels_required).map_err(|reason| (0, reason)));
+            let checked =
+                check::sequence(batch.sequences.get(i), &mut bases).map_err(|(at, reason)| (at + 1, reason)).and_then(
+                    |()| check::measured(batch.expression[i], self.labels_required).map_err(|reason| (0, reason)),
+                );
             match checked {
                 Ok(expression) => rows.push(batch.pos[i], &bases, expression),
                 Err((column, reason)) => bad.push(BadRow { line: self.seen, column, reason }),

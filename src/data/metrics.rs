@@ -177,7 +177,13 @@ fn thirds(expression: &[f64]) -> [Vec<usize>; 3] {
     }
     let (first, second) = (sorted[n.div_ceil(3) - 1], sorted[(2 * n).div_ceil(3) - 1]);
     for (i, &y) in expression.iter().enumerate() {
-        let third = if y <= first { 0 } else if y <= second { 1 } else { 2 };
+        let third = if y <= first {
+            0
+        } else if y <= second {
+            1
+        } else {
+            2
+        };
         thirds[third].push(i);
     }
     thirds

@@ -4,7 +4,13 @@
 pub fn nine_digits(value: f64) -> String {
     const DIGITS: i32 = 9;
     if !value.is_finite() {
-        return if value.is_nan() { "nan".into() } else if value > 0.0 { "inf".into() } else { "-inf".into() };
+        return if value.is_nan() {
+            "nan".into()
+        } else if value > 0.0 {
+            "inf".into()
+        } else {
+            "-inf".into()
+        };
     }
     let rounded = format!("{value:.*e}", DIGITS as usize - 1);
     let (mantissa, exponent) = rounded.split_once('e').expect("`e` notation has an e");

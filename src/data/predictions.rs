@@ -47,7 +47,9 @@ fn read_parquet(path: &Path, label: &str) -> Result<Predictions, DataError> {
             found.pos.extend(columns::read_positions(&mut group.get_column_reader(pos)?, nullable(pos), rows)?);
             let values = columns::read_numbers(&mut group.get_column_reader(prediction)?, nullable(prediction), rows)?;
             for value in values {
-                found.prediction.push(value.ok_or_else(|| ParquetError::General("column `prediction` has a null".into()))?);
+                found
+                    .prediction
+                    .push(value.ok_or_else(|| ParquetError::General("column `prediction` has a null".into()))?);
             }
         }
         Ok(found)
@@ -67,7 +69,8 @@ pub fn read_pairs(lines: &mut Lines) -> Result<Vec<(i64, f64)>, DataError> {
     while let Some(line) = lines.next_line()? {
         let text = String::from_utf8_lossy(line.text);
         let fields: Vec<&str> = text.split('\t').collect();
-        let fault = |column: usize, what: String| Err(DataError::Input(format!("{label}:{}:{column}: {what}", line.number)));
+        let fault =
+            |column: usize, what: String| Err(DataError::Input(format!("{label}:{}:{column}: {what}", line.number)));
         if line.number == 1 && fields[0].parse::<f64>().is_err() && !text.is_empty() {
             continue;
         }
@@ -131,7 +134,9 @@ impl Predictions {
         out.write_all(b"{")?;
         for (i, (pos, value)) in self.pos.iter().zip(&self.prediction).enumerate() {
             if !value.is_finite() {
-                return Err(std::io::Error::other(format!("the prediction at position {pos} is {value}: JSON has no such number")));
+                return Err(std::io::Error::other(format!(
+                    "the prediction at position {pos} is {value}: JSON has no such number"
+                )));
             }
             let comma = if i == 0 { "" } else { ", " };
             // `{:?}` keeps a fraction (`12.0`), as Python's json does.

@@ -168,7 +168,8 @@ impl Reader {
                 has.join(", ")
             )));
         };
-        let places = Places { pos: columns::find(schema, "pos"), sequence, expression: columns::find(schema, "expression") };
+        let places =
+            Places { pos: columns::find(schema, "pos"), sequence, expression: columns::find(schema, "expression") };
         Ok(Self { file, label: label.to_owned(), places, sequences: true, group: 0, open: None, given: 0 })
     }
 

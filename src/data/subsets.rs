@@ -63,7 +63,8 @@ pub fn read(path: &Path, label: &str) -> Result<Subset, DataError> {
         "pos" => 1,
         "alt_pos\tref_pos" => 2,
         other => {
-            let what = format!("{label}:1: the header is {other:?}; expected `pos`, or `alt_pos<TAB>ref_pos` for pairs");
+            let what =
+                format!("{label}:1: the header is {other:?}; expected `pos`, or `alt_pos<TAB>ref_pos` for pairs");
             return Err(DataError::Input(what));
         }
     };
@@ -79,7 +80,10 @@ pub fn read(path: &Path, label: &str) -> Result<Subset, DataError> {
             Some(&[alt, reference]) if columns == 2 => pairs.push((alt, reference)),
             _ => {
                 let expected = if columns == 1 { "one row position" } else { "two row positions" };
-                return Err(DataError::Input(format!("{label}:{}: {text:?}, where {expected} should stand", line.number)));
+                return Err(DataError::Input(format!(
+                    "{label}:{}: {text:?}, where {expected} should stand",
+                    line.number
+                )));
             }
         }
     }

@@ -29,12 +29,12 @@ struct Motif {
 }
 
 const MOTIFS: [Motif; 6] = [
-    Motif { site: b"TTACCCG", effect: 1.5 },  // Reb1
-    Motif { site: b"ACACCCA", effect: 2.4 },  // Rap1
-    Motif { site: b"TGACTCA", effect: 1.8 },  // Gcn4
-    Motif { site: b"TATAAAA", effect: 1.2 },  // TATA box
+    Motif { site: b"TTACCCG", effect: 1.5 },   // Reb1
+    Motif { site: b"ACACCCA", effect: 2.4 },   // Rap1
+    Motif { site: b"TGACTCA", effect: 1.8 },   // Gcn4
+    Motif { site: b"TATAAAA", effect: 1.2 },   // TATA box
     Motif { site: b"TAGCCGCC", effect: -2.1 }, // Ume6
-    Motif { site: b"CCCCGCA", effect: -1.5 }, // Mig1
+    Motif { site: b"CCCCGCA", effect: -1.5 },  // Mig1
 ];
 
 /// Expression of a motif-free region that is half G and C.
@@ -125,9 +125,13 @@ mod tests {
     fn rows_have_the_form_of_the_challenges() {
         let rows: Vec<_> = (0..20_000).map(|i| row(Seed(42), i)).collect();
         let y: Vec<f64> = rows.iter().map(|r| r.1).collect();
-        let share = |f: &dyn Fn(&(Vec<u8>, f64)) -> bool| rows.iter().filter(|r| f(r)).count() as f64 / rows.len() as f64;
-        assert!(rows.iter().all(|r| r.0.starts_with(BEFORE) && r.0.ends_with(AFTER) && (78..=142).contains(&r.0.len())));
-        let (whole, odd, unknown) = (share(&|r| r.1.fract() == 0.0), share(&|r| r.0.len() != 110), share(&|r| r.0.contains(&b'N')));
+        let share =
+            |f: &dyn Fn(&(Vec<u8>, f64)) -> bool| rows.iter().filter(|r| f(r)).count() as f64 / rows.len() as f64;
+        assert!(
+            rows.iter().all(|r| r.0.starts_with(BEFORE) && r.0.ends_with(AFTER) && (78..=142).contains(&r.0.len()))
+        );
+        let (whole, odd, unknown) =
+            (share(&|r| r.1.fract() == 0.0), share(&|r| r.0.len() != 110), share(&|r| r.0.contains(&b'N')));
         assert!((0.56..0.61).contains(&whole) && (0.02..0.04).contains(&odd) && (0.005..0.02).contains(&unknown));
         let (mean, sd) = (mean(&y).expect("rows"), sd(&y).expect("rows"));
         assert!((mean - 11.0).abs() < 0.3 && (sd - 2.3).abs() < 0.2, "{mean} {sd}");
@@ -136,7 +140,8 @@ mod tests {
             region.iter().filter(|b| matches!(b, b'C' | b'G')).count() as f64 / region.len() as f64
         };
         let composition: Vec<f64> = rows.iter().map(strong).collect();
-        let truth: Vec<f64> = rows.iter().map(|r| mean_expression(&r.0[BEFORE.len()..r.0.len() - AFTER.len()])).collect();
+        let truth: Vec<f64> =
+            rows.iter().map(|r| mean_expression(&r.0[BEFORE.len()..r.0.len() - AFTER.len()])).collect();
         let (r, ceiling) = (-pearson(&composition, &y).expect("varies"), pearson(&truth, &y).expect("varies"));
         eprintln!("mean {mean:.3} sd {sd:.3} composition {r:.3} ceiling {ceiling:.3}");
         assert!((0.58..0.72).contains(&r) && (0.78..0.88).contains(&ceiling), "{r} {ceiling}");

@@ -43,9 +43,8 @@ impl Lines {
     pub fn new(input: impl Read + Send + 'static, label: &str) -> Result<Self, DataError> {
         let mut input = BufReader::with_capacity(BUFFER, input);
         let magic = peek(&mut input)?;
-        let refuse = |what: &str| {
-            Err(DataError::Input(format!("{label}: {what}; give it as plain text, gzip or zstd")))
-        };
+        let refuse =
+            |what: &str| Err(DataError::Input(format!("{label}: {what}; give it as plain text, gzip or zstd")));
         let (input, packing): (Box<dyn BufRead + Send>, _) = match magic.as_slice() {
             [] => return Err(DataError::Input(format!("{label}: the file is empty"))),
             [0x1f, 0x8b, ..] => (Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input))), "gzip"),
@@ -162,7 +161,8 @@ mod tests {
 
     #[test]
     fn cut_and_empty_files_are_named_as_such() {
-        let rows: Vec<u8> = (0..5000_u32).flat_map(|i| format!("ACGT\t{}\n", i.wrapping_mul(2_654_435_761)).into_bytes()).collect();
+        let rows: Vec<u8> =
+            (0..5000_u32).flat_map(|i| format!("ACGT\t{}\n", i.wrapping_mul(2_654_435_761)).into_bytes()).collect();
         for packed in [gzip(&rows), zstd::encode_all(&rows[..], 1).expect("packed")] {
             let error = lines(&packed[..packed.len() / 2]).expect_err("cut").to_string();
             assert!(error.starts_with("in.tsv:") && error.contains("ends early"), "{error}");

@@ -55,7 +55,8 @@ pub fn train(counts: &Counts, label: &str) -> Result<String, DataError> {
     let trained = WordPiece::from_bpe(&bpe);
     let vocab = tokenizers::Model::get_vocab(&trained);
     if let Some(stranger) = vocab.keys().filter(|word| !WORDS.contains(&word.as_str())).min() {
-        let what = format!("{label}: a row holds {stranger:?}, which is not one of A, C, G, T, N: import the rows first");
+        let what =
+            format!("{label}: a row holds {stranger:?}, which is not one of A, C, G, T, N: import the rows first");
         return Err(DataError::Input(what));
     }
     assert_eq!(vocab.len(), WORDS.len(), "the trainer kept all special tokens and the whole alphabet");
@@ -77,7 +78,9 @@ pub fn train(counts: &Counts, label: &str) -> Result<String, DataError> {
 pub fn for_model(json: &str, label: &str, max_length: usize, special_tokens: bool) -> Result<String, DataError> {
     let mut tokenizer = parse(json, label)?;
     let id = |word: &str| {
-        let id = tokenizer.token_to_id(word).ok_or_else(|| DataError::Input(format!("{label}: its vocabulary has no {word}")));
+        let id = tokenizer
+            .token_to_id(word)
+            .ok_or_else(|| DataError::Input(format!("{label}: its vocabulary has no {word}")));
         id.map(|id| (word.to_owned(), id))
     };
     let around = if special_tokens { Some(BertProcessing::new(id("[SEP]")?, id("[CLS]")?)) } else { None };
@@ -104,7 +107,9 @@ pub fn read_text(path: &Path, label: &str) -> Result<String, DataError> {
     let mut file = fs_err::File::open(path)?.take(SIZE_LIMIT + 1);
     match file.read_to_string(&mut text) {
         Ok(size) if size as u64 <= SIZE_LIMIT => Ok(text),
-        Ok(_) => Err(DataError::Input(format!("{label}: larger than {} MiB: not a tokenizer of bases", SIZE_LIMIT >> 20))),
+        Ok(_) => {
+            Err(DataError::Input(format!("{label}: larger than {} MiB: not a tokenizer of bases", SIZE_LIMIT >> 20)))
+        }
         Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
             Err(DataError::Input(format!("{label}: not a tokenizer.json: it is not text")))
         }
@@ -136,7 +141,8 @@ mod tests {
 
     #[test]
     fn the_vocabulary_is_ten_words_whatever_the_rows_hold() {
-        let texts = [counts(&["ACGTN"]), counts(&["ACCA", "GT"]), Counts::default()].map(|c| train(&c, "rows").expect("trained"));
+        let texts = [counts(&["ACGTN"]), counts(&["ACCA", "GT"]), Counts::default()]
+            .map(|c| train(&c, "rows").expect("trained"));
         assert!(texts.iter().all(|text| *text == texts[0]));
         let tokenizer = parse(&texts[0], "t").expect("parsed");
         let ids = tokenizer.encode("A C G T N X", false).expect("encoded");

@@ -358,11 +358,8 @@ impl Bert {
         let columns = kept.qkv.len() / batch.tokens().max(1);
         let mut rest = vec![0.0; kept.qkv.len()];
         let mut queries = vec![0.0; if trimmed { batch.rows() * h } else { 0 }];
-        let query_parts: Vec<Option<&mut [f32]>> = if trimmed {
-            queries.chunks_mut(h).map(Some).collect()
-        } else {
-            (0..batch.rows()).map(|_| None).collect()
-        };
+        let query_parts: Vec<Option<&mut [f32]>> =
+            if trimmed { queries.chunks_mut(h).map(Some).collect() } else { (0..batch.rows()).map(|_| None).collect() };
         let shapes: Vec<Shape> =
             batch.lengths().map(|keys| self.attention(if trimmed { 1 } else { keys }, keys)).collect();
         // Where each row's weights and context begin.

@@ -200,10 +200,10 @@ mod tests {
 
     #[test]
     fn flops_are_those_of_the_design() {
-        let gflops = |layers, hidden, inner| {
-            3.0 * BertConfig::new(10, layers, hidden, 4, inner).forward_flops(110.0) / 1e9
-        };
-        for (ours, noted) in [(gflops(12, 768, 3072), 53.4), (gflops(4, 256, 1024), 1.76), (gflops(2, 128, 512), 0.171)] {
+        let gflops =
+            |layers, hidden, inner| 3.0 * BertConfig::new(10, layers, hidden, 4, inner).forward_flops(110.0) / 1e9;
+        for (ours, noted) in [(gflops(12, 768, 3072), 53.4), (gflops(4, 256, 1024), 1.76), (gflops(2, 128, 512), 0.171)]
+        {
             assert!((ours / noted - 1.0).abs() < 0.01, "{ours} {noted}");
         }
     }

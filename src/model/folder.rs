@@ -99,12 +99,7 @@ impl Model {
         let bytes = fs_err::read(&path)?;
         let weights = Weights::from_safetensors(&config, &bytes, &path.display().to_string())?;
         let tokenizer = Tokenizer::read(&folder.join("tokenizer.json"))?;
-        let model = Self {
-            bert: Bert::new(config),
-            parameters: weights.values,
-            tokenizer,
-            folder: folder.to_owned(),
-        };
+        let model = Self { bert: Bert::new(config), parameters: weights.values, tokenizer, folder: folder.to_owned() };
         model.encoder()?;
         Ok(model)
     }

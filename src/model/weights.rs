@@ -76,7 +76,8 @@ impl Layout {
                 qkv_bias: qkv_bias[0].start..qkv_bias[2].end,
                 attend: add(at("attention.output.dense.weight"), &[h, h]),
                 attend_bias: add(at("attention.output.dense.bias"), &[h]),
-                attend_norm: ["weight", "bias"].map(|part| add(at(&format!("attention.output.LayerNorm.{part}")), &[h])),
+                attend_norm: ["weight", "bias"]
+                    .map(|part| add(at(&format!("attention.output.LayerNorm.{part}")), &[h])),
                 inner: add(at("intermediate.dense.weight"), &[f, h]),
                 inner_bias: add(at("intermediate.dense.bias"), &[f]),
                 outer: add(at("output.dense.weight"), &[h, f]),

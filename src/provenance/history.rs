@@ -71,7 +71,9 @@ impl<'a> History<'a> {
         let mut records = self.cache.records()?;
         records.retain(|record| record.manifest.stage == now.stage);
         // A record that has not one input in common tells nothing.
-        records.retain(|r| now.inputs.is_empty() || r.manifest.inputs.values().any(|d| now.inputs.values().any(|n| n == d)));
+        records.retain(|r| {
+            now.inputs.is_empty() || r.manifest.inputs.values().any(|d| now.inputs.values().any(|n| n == d))
+        });
         records.sort_by(|a, b| (&b.started, b.key).cmp(&(&a.started, a.key)));
         let nearest = records.into_iter().min_by_key(|record| differences(&record.manifest, now).len());
         let renamed = nearest.map(|record| Earlier {

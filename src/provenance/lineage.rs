@@ -21,7 +21,10 @@ pub enum Lineage {
     Made(Arc<Made>),
     Source(SourceFile),
     /// The chain breaks here: no record says what made it.
-    Lost { artifact: Artifact, problem: String },
+    Lost {
+        artifact: Artifact,
+        problem: String,
+    },
 }
 
 /// A file or folder of the user's.

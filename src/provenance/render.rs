@@ -49,7 +49,12 @@ impl Tree {
         let name = port.map_or(String::new(), |port| format!("{port}: "));
         match lineage {
             Lineage::Source(s) => {
-                self.line(&format!("{first}{name}{}  {}  {}  source", printable(&s.path), s.digest.short(), size(s.bytes)));
+                self.line(&format!(
+                    "{first}{name}{}  {}  {}  source",
+                    printable(&s.path),
+                    s.digest.short(),
+                    size(s.bytes)
+                ));
             }
             Lineage::Lost { artifact, problem } => {
                 self.line(&format!("{first}{name}{}  {}  LOST: {problem}", artifact.digest.short(), artifact.format));
@@ -60,7 +65,8 @@ impl Tree {
 
     fn made(&mut self, first: &str, rest: &str, name: &str, made: &Made) {
         let (artifact, record) = (&made.artifact, &made.record);
-        let port = record.outputs.iter().find(|(_, o)| o.digest == artifact.digest).map_or("?", |(port, _)| port.as_str());
+        let port =
+            record.outputs.iter().find(|(_, o)| o.digest == artifact.digest).map_or("?", |(port, _)| port.as_str());
         let again = !self.shown.insert(record.key);
         let head = format!("{first}{name}{}.{port}  {}  {}", record.stage, artifact.digest.short(), artifact.format);
         if again {
@@ -73,7 +79,8 @@ impl Tree {
         let when = format!("run {}, {}, {:.1} s", by.run, by.started, by.seconds);
         self.line(&format!("{inner}{kind}  key {}  {when}", by.key.0.short()));
         if !by.params.is_empty() {
-            let params: Vec<String> = by.params.iter().map(|(name, value)| format!("{name}={}", short(value))).collect();
+            let params: Vec<String> =
+                by.params.iter().map(|(name, value)| format!("{name}={}", short(value))).collect();
             self.line(&format!("{inner}{}", params.join("  ")));
         }
         for other in &made.also {

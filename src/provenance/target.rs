@@ -177,9 +177,7 @@ impl Search<'_> {
         for run in self.history.runs()? {
             let inputs = run.steps.iter().flat_map(|step| step.inputs.values());
             let read = inputs.filter(|input| input.artifact.digest == digest).find_map(|input| match &input.origin {
-                Origin::Source { path } => {
-                    Some(SourceFile { path: path.clone(), digest, bytes: input.artifact.bytes })
-                }
+                Origin::Source { path } => Some(SourceFile { path: path.clone(), digest, bytes: input.artifact.bytes }),
                 Origin::Action { .. } => None,
             });
             if let Some(source) = read {
@@ -240,7 +238,8 @@ impl Search<'_> {
             .collect();
         let steps = self.history.runs()?.iter().flat_map(|run| run.steps.iter().filter(|step| succeeded(step)));
         let found = steps.into_iter().find_map(|step| {
-            let (_, port) = names.iter().find(|(stage, port)| *stage == step.stage && step.outputs.contains_key(port))?;
+            let (_, port) =
+                names.iter().find(|(stage, port)| *stage == step.stage && step.outputs.contains_key(port))?;
             Some((step.key?, step.outputs[port].clone()))
         });
         if let Some((key, artifact)) = found {

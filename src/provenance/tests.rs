@@ -71,7 +71,8 @@ impl Scene {
             .collect();
         let mut made = record(manifest, &outputs);
         made.started = format!("2026-11-23T09:40:1{second}.000Z");
-        made.inputs = inputs.into_iter().map(|(name, artifact, origin)| (port(name), Input { artifact, origin })).collect();
+        made.inputs =
+            inputs.into_iter().map(|(name, artifact, origin)| (port(name), Input { artifact, origin })).collect();
         let Claimed::Claim(claim) = self.cache.claim(made.key, true, &mut |_| {}).expect("claims") else {
             panic!("forced")
         };
@@ -115,7 +116,8 @@ fn a_copy_under_another_name_leads_back_to_the_source() {
     });
     assert_eq!(tree["made_by"], made_by);
     assert_eq!(tree["inputs"]["a"]["made_by"]["stage"], "split");
-    let source = json!({"source": {"path": scene.path("data.tsv"), "digest": Digest::of(b"AAAA\t1\nCCCC\t2\n"), "bytes": 14}});
+    let source =
+        json!({"source": {"path": scene.path("data.tsv"), "digest": Digest::of(b"AAAA\t1\nCCCC\t2\n"), "bytes": 14}});
     assert_eq!(tree["inputs"]["b"]["inputs"], json!({ "rows": source }));
 }
 
@@ -124,7 +126,8 @@ fn every_way_of_naming_an_artifact_gives_the_same_lineage() {
     let scene = Scene::new();
     let digest = scene.output(1, "metrics").digest;
     let wanted = scene.audit("evaluate.metrics").expect("known");
-    for target in [digest.to_string(), digest.hex(), digest.hex()[..8].to_owned(), format!("blake3:{}", digest.short())] {
+    for target in [digest.to_string(), digest.hex(), digest.hex()[..8].to_owned(), format!("blake3:{}", digest.short())]
+    {
         assert_eq!(scene.audit(&target).as_ref(), Ok(&wanted), "{target}");
     }
     let Ok(Audit::Run { artifacts, .. }) = scene.audit("20261123-094012-1f3a") else { panic!("a run") };
@@ -207,7 +210,8 @@ fn verification_names_every_damaged_object_and_record_and_tells_the_state_of_sou
     assert_eq!(found.problems[0].what, what);
 
     let hex = scene.records[0].key.0.hex();
-    fs_err::remove_file(scene.cache.root().join("actions").join(&hex[..2]).join(format!("{}.json", &hex[2..]))).expect("removes");
+    fs_err::remove_file(scene.cache.root().join("actions").join(&hex[..2]).join(format!("{}.json", &hex[2..])))
+        .expect("removes");
     assert_eq!(verify(&scene.cache, &asked, here).problems.len(), 2);
     // Asked anew, the chain breaks where the record was.
     let broken = scene.audit("split.train").expect("the run still knows");

@@ -75,7 +75,9 @@ impl Stage for Evaluate {
         let expression: Vec<f64> = rows.expression.iter().flatten().copied().collect();
         let ports: Vec<PortName> = ctx.inputs.keys().filter(|port| port.as_str() != "rows").cloned().collect();
         if ports.is_empty() {
-            return Err(StageError::Input("there is no model to evaluate: add inputs such as `base: train.model`".into()));
+            return Err(StageError::Input(
+                "there is no model to evaluate: add inputs such as `base: train.model`".into(),
+            ));
         }
         let total = (rows.len() * ports.len()) as u64;
         let mut models = BTreeMap::new();

@@ -194,7 +194,10 @@ mod tests {
         for (bytes, message) in [
             (&b""[..], "file: the file is empty"),
             (b"sequence\texpression\n", "file: it has no rows: expected lines of sequence<TAB>expression"),
-            (b"XX\t1\n", "file: none of its 1 rows can be used; the first: file:1:1: 'X' is not a base: expected A, C, G, T or N"),
+            (
+                b"XX\t1\n",
+                "file: none of its 1 rows can be used; the first: file:1:1: 'X' is not a base: expected A, C, G, T or N",
+            ),
             (b"PAR1 and then something else", "file: not a readable Parquet file"),
         ] {
             let error = Bench::new().with("file", bytes).run(&DROP).expect_err("refused");

@@ -82,7 +82,8 @@ impl Stage for SampleBins {
                 places.rows, places.unlabelled, places.excluded
             )));
         }
-        let empty: Vec<String> = (1..).zip(&before).filter(|(_, rows)| **rows == 0).map(|(bin, _): (u32, _)| bin.to_string()).collect();
+        let empty: Vec<String> =
+            (1..).zip(&before).filter(|(_, rows)| **rows == 0).map(|(bin, _): (u32, _)| bin.to_string()).collect();
         if !empty.is_empty() {
             ctx.warning(&format!("{label}: no rows in bin {}", empty.join(", ")));
         }
@@ -209,12 +210,16 @@ mod tests {
         let bin = |i: usize| ["bin", "before", "after"].map(|k| metrics["bins"][i][k].as_u64().expect("a number"));
         assert_eq!((bin(0), bin(8), bin(17)), ([1, 101, 30], [9, 100, 30], [18, 1, 1]));
         assert_eq!(metrics["short_bins"], json!([10, 11, 12, 13, 14, 15, 16, 17, 18]));
-        assert_eq!((&metrics["unlabelled"], &metrics["excluded"], &metrics["rows"]), (&json!(1), &json!(0), &json!(271)));
+        assert_eq!(
+            (&metrics["unlabelled"], &metrics["excluded"], &metrics["rows"]),
+            (&json!(1), &json!(0), &json!(271))
+        );
     }
 
     #[test]
     fn open_intervals_leave_whole_numbers_out() {
-        let made = Bench::new().with_rows("rows", &made_up()).run(&stage(BinRule::OpenInterval, 1000)).expect("sampled");
+        let made =
+            Bench::new().with_rows("rows", &made_up()).run(&stage(BinRule::OpenInterval, 1000)).expect("sampled");
         let rows = rows::read(&made.path("rows")).expect("read");
         assert!(rows.len() == 891 && rows.expression.iter().all(|v| v.is_some_and(|v| v.fract() != 0.0)));
         assert_eq!(made.json("metrics")["excluded"], json!(11));

@@ -58,8 +58,12 @@ impl Stage for ScoreBenchmark {
     }
 
     fn problems(&self) -> Vec<(&'static str, String)> {
-        let bad: Vec<String> =
-            self.weights.iter().filter(|(_, w)| !(w.is_finite() && **w >= 0.0)).map(|(name, w)| format!("{name}: {w}")).collect();
+        let bad: Vec<String> = self
+            .weights
+            .iter()
+            .filter(|(_, w)| !(w.is_finite() && **w >= 0.0))
+            .map(|(name, w)| format!("{name}: {w}"))
+            .collect();
         if !bad.is_empty() {
             vec![("weights", format!("a weight has to be a number from 0 up ({})", bad.join(", ")))]
         } else if self.weights.values().sum::<f64>() <= 0.0 {
@@ -71,7 +75,8 @@ impl Stage for ScoreBenchmark {
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
         let predictions = predictions::read(ctx.input("predictions"), &ctx.label("predictions"))?;
-        let predicted = benchmark::by_position(predictions.pos.into_iter().zip(predictions.prediction), &ctx.label("predictions"))?;
+        let predicted =
+            benchmark::by_position(predictions.pos.into_iter().zip(predictions.prediction), &ctx.label("predictions"))?;
         let mut lines = Lines::open(ctx.input("labels"), &ctx.label("labels"))?;
         let measured = benchmark::by_position(predictions::read_pairs(&mut lines)?, &ctx.label("labels"))?;
         let subsets = subsets::read_folder(ctx.input("subsets"), &ctx.label("subsets"))?;
@@ -146,7 +151,9 @@ mod tests {
 
     #[test]
     fn pairs_are_differences_and_all_means_every_label() {
-        let made = bench("pos\tprediction\n0\t2\n1\t4\n2\t8\n3\t18\n").run(&weighing(&["all", "high", "snv"])).expect("scored");
+        let made = bench("pos\tprediction\n0\t2\n1\t4\n2\t8\n3\t18\n")
+            .run(&weighing(&["all", "high", "snv"]))
+            .expect("scored");
         let metrics = made.json("metrics");
         assert_eq!((&metrics["subsets"]["all"]["n"], &metrics["subsets"]["snv"]["n"]), (&json!(4), &json!(3)));
         assert!((metrics["pearson_score"].as_f64().expect("a number") - 1.0).abs() < 1e-12);
@@ -162,7 +169,9 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let message = |predictions: &str, names: &[&str]| bench(predictions).run(&weighing(names)).expect_err("refused").to_string();
+        let message = |predictions: &str, names: &[&str]| {
+            bench(predictions).run(&weighing(names)).expect_err("refused").to_string()
+        };
         assert_eq!(
             message("0\t5\n1\t6\n2\t5\n", &["all"]),
             "predictions: no prediction for the row at position 3, which subset `all` needs"

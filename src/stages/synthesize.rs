@@ -78,7 +78,8 @@ mod tests {
         let (a, b) = (make(300, 1), make(300, 1));
         assert_eq!(a.bytes("rows"), b.bytes("rows"));
         assert_ne!(a.bytes("rows"), make(300, 2).bytes("rows"));
-        let (few, many) = (rows::read(&a.path("rows")).expect("read"), rows::read(&make(400, 1).path("rows")).expect("read"));
+        let (few, many) =
+            (rows::read(&a.path("rows")).expect("read"), rows::read(&make(400, 1).path("rows")).expect("read"));
         assert_eq!(few, many.select(&(0..300).collect::<Vec<_>>()));
     }
 }

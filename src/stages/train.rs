@@ -199,7 +199,11 @@ impl Stage for Train {
         let decay = self.weight_decay;
         wants(decay.is_finite() && decay >= 0.0, "weight_decay", format!("{decay} is not 0 or a positive number"));
         let clip = self.clip_norm;
-        wants(clip.is_finite() && clip >= 0.0, "clip_norm", format!("{clip} is not 0 (no clipping) or a positive number"));
+        wants(
+            clip.is_finite() && clip >= 0.0,
+            "clip_norm",
+            format!("{clip} is not 0 (no clipping) or a positive number"),
+        );
         wants(
             self.precision == Precision::F32,
             "precision",
@@ -227,7 +231,8 @@ impl Stage for Train {
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
         let threads = ctx.threads;
         let (model, metrics) = with_threads(threads, || self.train(ctx))??;
-        let training = json!({ "format": "cistage/training/1", "parameters": self, "curves": metrics["curves"].clone() });
+        let training =
+            json!({ "format": "cistage/training/1", "parameters": self, "curves": metrics["curves"].clone() });
         let folder = ctx.output("model", Format::Model);
         model.write(&folder, &training)?;
         let path = ctx.output("metrics", Format::Metrics);

@@ -62,6 +62,9 @@ mod tests {
         };
         let texts = [made(b"ACGTN"), made(b"TTTA")].map(|made| made.expect("trained").bytes("tokenizer"));
         assert_eq!(texts[0], texts[1]);
-        assert!(matches!(Bench::new().with_rows("rows", &Rows::default()).run(&TrainTokenizer {}), Err(StageError::Input(_))));
+        assert!(matches!(
+            Bench::new().with_rows("rows", &Rows::default()).run(&TrainTokenizer {}),
+            Err(StageError::Input(_))
+        ));
     }
 }

@@ -1,7 +1,7 @@
 //! AdamW over flat parameters: clip, moments, decay and step in one pass.
 
-use crate::model::kernels::simd::multiversion;
 use crate::model::kernels::reduce;
+use crate::model::kernels::simd::multiversion;
 use crate::model::weights::Layout;
 use candle_core::{CpuStorage, InplaceOp1, Layout as TensorLayout, Result, Var, bail};
 use rayon::prelude::*;

@@ -3,8 +3,7 @@
 use crate::workspace::Workspace;
 use std::io::Write;
 
-const IMPORT: &str =
-    "cistage: 1\nname: t\nparams: { bad: error }\nstages:\n  rows:\n    uses: import-sequences\n    in: { file: d.tsv }\n    with: { bad_rows: \"${bad}\" }\npublish: { rows.parquet: rows.rows }\n";
+const IMPORT: &str = "cistage: 1\nname: t\nparams: { bad: error }\nstages:\n  rows:\n    uses: import-sequences\n    in: { file: d.tsv }\n    with: { bad_rows: \"${bad}\" }\npublish: { rows.parquet: rows.rows }\n";
 
 /// Imports `data` and expects exit code 2, with all of `parts` in the message.
 fn refused(data: &[u8], parts: &[&str]) {
@@ -54,7 +53,10 @@ fn dropped_rows_are_counted_and_listed() {
     assert_eq!(ws.run(&["--set", "bad=drop"]), ["rows ran"]);
     assert_eq!(ws.cistage(&["get", "rows.metrics", "m.json"]).code, 0);
     let metrics: serde_json::Value = serde_json::from_str(&ws.read("m.json")).expect("JSON");
-    assert_eq!((metrics["rows"].as_u64(), metrics["dropped"].as_u64(), metrics["duplicates"].as_u64()), (Some(2), Some(2), Some(1)));
+    assert_eq!(
+        (metrics["rows"].as_u64(), metrics["dropped"].as_u64(), metrics["duplicates"].as_u64()),
+        (Some(2), Some(2), Some(1))
+    );
     assert_eq!(ws.cistage(&["get", "rows.rows", "out.tsv"]).code, 0);
     assert_eq!(ws.read("out.tsv"), "ACGT\t1.5\nACGT\t3\n");
 }
@@ -67,7 +69,7 @@ fn problems_of_a_pipeline_file_are_reported_together_with_places() {
     ws.write("d.tsv", "ACGT\t1\n");
     let got = ws.cistage(&["run", "p.yaml"]);
     assert_eq!(got.code, 2);
-    for part in ["p.yaml:5:11", "import-sequences", "p.yaml:10:13", "`test`", "cycle", "loop"] {
+    for part in ["p.yaml:5:11", "import-sequences", "p.yaml:10:13", "`test`", "its own output", "loop"] {
         assert!(got.stderr.contains(part), "{part:?} in:\n{}", got.stderr);
     }
     assert!(!ws.exists("cache"), "nothing was begun");
@@ -83,7 +85,8 @@ fn pipelines_that_cannot_be_read_are_refused_at_once() {
     }
     bomb += "stages: {}\n";
     let twice = "cistage: 1\nname: t\nstages:\n  a: { uses: synthesize }\n  a: { uses: synthesize }\n";
-    let escaping = "cistage: 1\nname: t\nstages:\n  a:\n    uses: command\n    out: { x: ../x.txt }\n    with: { run: 'true' }\n";
+    let escaping =
+        "cistage: 1\nname: t\nstages:\n  a:\n    uses: command\n    out: { x: ../x.txt }\n    with: { run: 'true' }\n";
     let wrong_format = "cistage: 1\nname: t\nstages:\n  m: { uses: synthesize }\n  t: { uses: train-tokenizer, in: { rows: m.rows } }\n  s: { uses: split, in: { rows: t.tokenizer } }\n";
     let missing = "cistage: 1\nname: t\nstages:\n  r:\n    uses: import-sequences\n    in: { file: nowhere.tsv }\n";
     let table: [(&str, &[&str]); 7] = [
@@ -111,7 +114,9 @@ fn pipelines_that_cannot_be_read_are_refused_at_once() {
 
 #[test]
 fn names_that_do_not_exist_end_with_2_and_the_nearest_name() {
-    let ws = Workspace::with("cistage: 1\nname: t\nparams: { rows: 10 }\nprofiles: { small: { rows: 5 } }\nstages:\n  made:\n    uses: synthesize\n    with: { rows: \"${rows}\" }\n");
+    let ws = Workspace::with(
+        "cistage: 1\nname: t\nparams: { rows: 10 }\nprofiles: { small: { rows: 5 } }\nstages:\n  made:\n    uses: synthesize\n    with: { rows: \"${rows}\" }\n",
+    );
     let wrong: [(&[&str], &str); 6] = [
         (&["run", "p.yaml", "--profile", "smal"], "small"),
         (&["run", "p.yaml", "--set", "row=1"], "rows"),

@@ -10,7 +10,18 @@ fn flagship(name: &str) -> String {
 /// The demo profile, made small enough for a test.
 fn small_demo(ws: &Workspace, args: &[&str]) -> (i32, Vec<Value>) {
     let pipeline = flagship("dream2022.yaml");
-    let fixed = ["run", &pipeline, "--format", "json", "--profile", "demo", "--set", "made_rows=1500", "--set", "per_bin=20"];
+    let fixed = [
+        "run",
+        &pipeline,
+        "--format",
+        "json",
+        "--profile",
+        "demo",
+        "--set",
+        "made_up_rows=1500",
+        "--set",
+        "per_bin=20",
+    ];
     let got = ws.cistage(&fixed.iter().chain(args).copied().collect::<Vec<_>>());
     let events = got.stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
     if got.code != 0 {

@@ -87,9 +87,8 @@ impl<'a> Sample<'a> {
     fn statistics(&self, counts: &[u32]) -> Statistics {
         let n = counts.len() as f64;
         let moments = Moments::of(self.expression, self.prediction, self.center, counts);
-        let squared: f64 = (0..counts.len())
-            .map(|i| f64::from(counts[i]) * (self.prediction[i] - self.expression[i]).powi(2))
-            .sum();
+        let squared: f64 =
+            (0..counts.len()).map(|i| f64::from(counts[i]) * (self.prediction[i] - self.expression[i]).powi(2)).sum();
         let pearson = moments.correlation(self.center);
         let spearman = pearson.and_then(|_| {
             let x = resampled_ranks(self.expression, &self.by_expression, counts);
@@ -169,7 +168,8 @@ mod tests {
         let mut rng = Seed(4).rng("test");
         let mut counts = vec![0_u32; 300];
         (0..300).for_each(|_| counts[below(&mut rng, 300) as usize] += 1);
-        let repeat = |v: &[f64]| -> Vec<f64> { v.iter().zip(&counts).flat_map(|(v, &c)| vec![*v; c as usize]).collect() };
+        let repeat =
+            |v: &[f64]| -> Vec<f64> { v.iter().zip(&counts).flat_map(|(v, &c)| vec![*v; c as usize]).collect() };
         let found = Sample::new(&y, &p).statistics(&counts);
         let (y, p) = (repeat(&y), repeat(&p));
         for (a, b) in [(found.pearson, pearson(&y, &p)), (found.spearman, spearman(&y, &p)), (found.r2, r2(&y, &p))] {

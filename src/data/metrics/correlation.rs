@@ -40,7 +40,8 @@ pub fn ranks(values: &[f64]) -> Vec<f64> {
 
 /// Places of the values in rising order.
 pub(super) fn order(values: &[f64]) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..u32::try_from(values.len()).expect("fewer than 2^32 rows are measured at once")).collect();
+    let mut order: Vec<u32> =
+        (0..u32::try_from(values.len()).expect("fewer than 2^32 rows are measured at once")).collect();
     order.sort_unstable_by(|&a, &b| values[a as usize].total_cmp(&values[b as usize]).then(a.cmp(&b)));
     order
 }

@@ -35,13 +35,7 @@ impl<'a> Mat<'a> {
 
     /// Rows and columns exchanged, nothing copied.
     pub fn transposed(self) -> Self {
-        Self {
-            rows: self.cols,
-            cols: self.rows,
-            row_stride: self.col_stride,
-            col_stride: self.row_stride,
-            ..self
-        }
+        Self { rows: self.cols, cols: self.rows, row_stride: self.col_stride, col_stride: self.row_stride, ..self }
     }
 
     fn part(self, rows: std::ops::Range<usize>, cols: std::ops::Range<usize>) -> MatRef<'a, f32> {
@@ -111,11 +105,11 @@ mod tests {
 
     #[test]
     fn odd_shapes_and_transposes_equal_the_plain_sum() {
-        for (m, k, n) in [(1, 1, 1), (5, 3, 7), (37, 300, 13), (110, 32, 110), (200, 700, 33), (1, 64, 96), (96, 64, 1)] {
+        for (m, k, n) in [(1, 1, 1), (5, 3, 7), (37, 300, 13), (110, 32, 110), (200, 700, 33), (1, 64, 96), (96, 64, 1)]
+        {
             let (a, b) = (numbers(m * k), numbers(k * n));
-            let exact = |i: usize, j: usize| -> f64 {
-                (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum()
-            };
+            let exact =
+                |i: usize, j: usize| -> f64 { (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum() };
             let transposed: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
             let mut out = vec![f32::NAN; m * n];
             matmul(Mat::new(&a, m, k), Mat::new(&b, k, n), 0.0, &mut out);
