@@ -58,7 +58,7 @@ const FORMAT: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum CacheError {
     #[error(transparent)]
-    Io(#[from] std::io::Error),
+    Io(#[from] io::Error),
     /// A cache that can't be used as it is; says what to do.
     #[error("{0}")]
     Unusable(String),

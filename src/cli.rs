@@ -100,7 +100,7 @@ pub fn main() -> ExitCode {
     let global = args.global;
     let printer = Printer::new(global.format, global.color, global.quiet);
     if let Some(directory) = &global.directory
-        && let Err(error) = std::env::set_current_dir(directory)
+        && let Err(error) = change_to(directory)
     {
         printer.error(&format!("can't change to {}: {error}", directory.display()), None);
         return ExitCode::from(2);
@@ -110,6 +110,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(&app.printer),
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place: before any thread or path")]
+fn change_to(directory: &std::path::Path) -> std::io::Result<()> {
+    std::env::set_current_dir(directory)
 }
 
 fn dispatch(app: &App, command: Command) -> Result<(), CliError> {

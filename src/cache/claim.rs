@@ -43,7 +43,7 @@ impl Drop for Claim {
 }
 
 fn sign(lock: &mut File) -> io::Result<()> {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = fs_err::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     lock.set_len(0)?;
     lock.rewind()?;
     write!(lock, "process {} on {} since {}", std::process::id(), host.trim(), jiff::Timestamp::now())

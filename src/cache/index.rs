@@ -55,6 +55,9 @@ fn open(dir: &Path) -> Result<sled::Db, Unavailable> {
     }
 }
 
+/// A key and its value.
+type Pair = (Vec<u8>, Vec<u8>);
+
 impl Table {
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
         let value = self.0.get(key).map_err(|e| e.to_string())?;
@@ -62,7 +65,7 @@ impl Table {
     }
 
     /// All entries whose key begins so, and how many of them are damaged.
-    pub fn scan(&self, prefix: &[u8]) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, usize), String> {
+    pub fn scan(&self, prefix: &[u8]) -> Result<(Vec<Pair>, usize), String> {
         let (mut found, mut damaged) = (Vec::new(), 0);
         for entry in self.0.scan_prefix(prefix) {
             let (key, sealed) = entry.map_err(|e| e.to_string())?;

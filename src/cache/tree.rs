@@ -61,7 +61,7 @@ fn walk(folder: &Path, prefix: &str, found: &mut Vec<(String, PathBuf)>) -> io::
         let path = entry.path();
         let name = entry.file_name();
         let name = name.to_str().filter(|n| !n.chars().any(char::is_control)).ok_or_else(|| {
-            refused(format!("{path:?} has a name with control characters or invalid UTF-8: rename it"))
+            refused(format!("{} has a name with control characters or invalid UTF-8: rename it", path.display()))
         })?;
         let relative = format!("{prefix}{name}");
         let kind = entry.file_type()?;

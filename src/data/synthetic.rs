@@ -125,8 +125,8 @@ mod tests {
     fn rows_have_the_form_of_the_challenges() {
         let rows: Vec<_> = (0..20_000).map(|i| row(Seed(42), i)).collect();
         let y: Vec<f64> = rows.iter().map(|r| r.1).collect();
-        let share =
-            |f: &dyn Fn(&(Vec<u8>, f64)) -> bool| rows.iter().filter(|r| f(r)).count() as f64 / rows.len() as f64;
+        type Made = (Vec<u8>, f64);
+        let share = |f: &dyn Fn(&Made) -> bool| rows.iter().filter(|r| f(r)).count() as f64 / rows.len() as f64;
         assert!(
             rows.iter().all(|r| r.0.starts_with(BEFORE) && r.0.ends_with(AFTER) && (78..=142).contains(&r.0.len()))
         );

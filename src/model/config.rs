@@ -113,7 +113,7 @@ impl BertConfig {
                 return Err(format!("`{name}` is {size}; it must be at least 1 and below 16.8 million"));
             }
         }
-        if self.hidden_size % self.num_attention_heads != 0 {
+        if !self.hidden_size.is_multiple_of(self.num_attention_heads) {
             return Err(format!(
                 "`hidden_size` {} can't be divided among {} attention heads",
                 self.hidden_size, self.num_attention_heads

@@ -363,9 +363,9 @@ impl Train {
         Ok(Model { tokenizer: tokenizer.clone(), ..model })
     }
 
-    fn options(&self, rows: usize) -> training::fit::Options {
-        let per_epoch = training::fit::Options::steps_per_epoch(rows, self.batch_size);
-        training::fit::Options {
+    fn options(&self, rows: usize) -> fit::Options {
+        let per_epoch = fit::Options::steps_per_epoch(rows, self.batch_size);
+        fit::Options {
             epochs: self.epochs,
             batch_size: self.batch_size,
             schedule: Schedule {

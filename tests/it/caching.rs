@@ -138,7 +138,7 @@ publish: { t.txt: a.text }
 
 #[test]
 fn a_matrix_fans_out_and_its_branches_keep_their_results() {
-    let text = r#"
+    let text = r"
 cistage: 1
 name: fan
 stages:
@@ -152,7 +152,7 @@ stages:
   all:
     uses: compare
     in: { k: balance.metrics }
-"#;
+";
     let ws = Workspace::with(text);
     let first = ws.run(&[]);
     assert_eq!(first, ["all ran", "balance@per_bin=3 ran", "balance@per_bin=5 ran", "rows ran"]);
