@@ -139,6 +139,11 @@ where
     let defaults = as_map(&T::default());
     let mut problems = Vec::new();
     for (key, value) in with {
+        if let Some(number) = inexact(value) {
+            let message = format!("{number} can't be kept exactly: whole numbers end at 2^53 (9007199254740992)");
+            problems.push(ParamProblem { param: key.clone(), message });
+            continue;
+        }
         check_one::<T>(&defaults, &[], key, value, &mut problems);
     }
     if !problems.is_empty() {
@@ -151,6 +156,20 @@ where
         Ok(stage)
     } else {
         Err(problems.into_iter().map(|(param, message)| ParamProblem { param: param.to_owned(), message }).collect())
+    }
+}
+
+/// A whole number that canonical JSON (RFC 8785) would round: two such seeds could share a key.
+fn inexact(value: &Value) -> Option<&serde_json::Number> {
+    const LIMIT: u64 = 1 << 53;
+    match value {
+        Value::Number(n) => {
+            let beyond = n.as_u64().is_some_and(|n| n > LIMIT) || n.as_i64().is_some_and(|n| n.unsigned_abs() > LIMIT);
+            beyond.then_some(n)
+        }
+        Value::Array(items) => items.iter().find_map(inexact),
+        Value::Object(map) => map.values().find_map(inexact),
+        Value::Null | Value::Bool(_) | Value::String(_) => None,
     }
 }
 

@@ -41,7 +41,7 @@ pub(super) struct Node {
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let plan = args.pipeline.load(None)?;
-    let cache = app.read_cache()?;
+    let cache = app.memo_cache()?;
     let graph = Graph::of(&plan, &engine::plan(&plan, &cache, &[])?);
     app.printer.document(&match args.form {
         Form::Mermaid => graph.mermaid(),

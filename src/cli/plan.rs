@@ -27,7 +27,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
 }
 
 pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliError> {
-    let cache = app.read_cache()?;
+    let cache = app.memo_cache()?;
     let steps = engine::plan(plan, &cache, force)?;
     if app.printer.json {
         return app.printer.json(&json!({ "stages": steps.iter().map(as_json).collect::<Vec<_>>() }));

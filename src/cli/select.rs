@@ -35,6 +35,17 @@ impl App {
     pub(super) fn read_cache(&self) -> Result<Cache, CliError> {
         Ok(Cache::open_read_only(&self.cache)?)
     }
+
+    /// The cache for questions that hash many files: with its memo of unchanged ones where it can be written, for
+    /// reading alone elsewhere. Makes no cache where there is none.
+    pub(super) fn memo_cache(&self) -> Result<Cache, CliError> {
+        if self.cache.join("objects").is_dir()
+            && let Ok(cache) = Cache::open(&self.cache)
+        {
+            return Ok(cache);
+        }
+        self.read_cache()
+    }
 }
 
 /// The newest run that `wanted` accepts.

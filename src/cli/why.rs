@@ -18,7 +18,7 @@ pub(super) struct Args {
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let plan = args.pipeline.load(None)?;
-    let cache = app.read_cache()?;
+    let cache = app.memo_cache()?;
     let steps = engine::plan(&plan, &cache, &[])?;
     let chosen: Vec<&StepPlan> =
         steps.iter().filter(|s| s.step.as_str() == args.stage || s.step.base() == args.stage).collect();

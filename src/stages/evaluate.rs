@@ -52,13 +52,6 @@ impl Stage for Evaluate {
         Estimate { samples: rows.map(|rows| rows * models), ..Estimate::default() }
     }
 
-    fn settle(&mut self, inputs: &[&str], _given: &[&str]) -> Vec<(&'static str, String)> {
-        if inputs.iter().any(|port| *port != "rows") {
-            return Vec::new();
-        }
-        vec![("", "there is no model to evaluate: add inputs such as `base: train.model`".to_owned())]
-    }
-
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
         let rows = rows::read(ctx.input("rows"))?;
         let label = ctx.label("rows");

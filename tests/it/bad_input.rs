@@ -131,3 +131,14 @@ fn names_that_do_not_exist_end_with_2_and_the_nearest_name() {
         assert!(got.stderr.contains(part), "{args:?}: {}", got.stderr);
     }
 }
+
+#[test]
+fn a_seed_that_a_key_would_round_is_refused() {
+    let ws = Workspace::with(
+        "cistage: 1\nname: t\nparams: { s: 1 }\nstages:\n  made:\n    uses: synthesize\n    with: { rows: 10, seed: \"${s}\" }\n",
+    );
+    let got = ws.cistage(&["run", "p.yaml", "--set", "s=9007199254740993"]);
+    assert_eq!(got.code, 2, "{}", got.stderr);
+    assert!(got.stderr.contains("2^53"), "{}", got.stderr);
+    assert_eq!(ws.run(&["--set", "s=9007199254740992"]), ["made ran"]);
+}
