@@ -57,7 +57,7 @@ fn a_stage_killed_by_a_signal_is_named_so() {
 #[test]
 fn a_stage_that_writes_nothing_is_a_failure_that_names_the_output() {
     let ws = Workspace::with(FORK);
-    let (code, events) = ws.events(&["--set", "bad=:"]);
+    let (code, events) = ws.events(&["--set", "bad=exit 0"]);
     assert_eq!(code, 1);
     let failed = events.iter().find(|e| e["outcome"] == "failed").expect("event");
     assert!(failed["error"].as_str().is_some_and(|e| e.contains("t.txt")), "{failed}");
