@@ -11,6 +11,11 @@ pub mod predict;
 pub mod speed;
 pub mod weights;
 
+#[cfg(test)]
+mod bad_folders;
+#[cfg(test)]
+mod interop;
+
 pub use batch::Batch;
 pub use bert::Bert;
 pub use config::BertConfig;

@@ -99,18 +99,19 @@ impl BertConfig {
 
     /// Says what this model can't do.
     pub fn check(&self) -> Result<(), String> {
+        // Bounds that no sum of sizes overflows, whatever a file says.
         let sizes = [
-            ("vocab_size", self.vocab_size),
-            ("hidden_size", self.hidden_size),
-            ("num_hidden_layers", self.num_hidden_layers),
-            ("num_attention_heads", self.num_attention_heads),
-            ("intermediate_size", self.intermediate_size),
-            ("max_position_embeddings", self.max_position_embeddings),
-            ("type_vocab_size", self.type_vocab_size),
+            ("vocab_size", self.vocab_size, 1 << 24),
+            ("hidden_size", self.hidden_size, 1 << 16),
+            ("num_hidden_layers", self.num_hidden_layers, 1 << 10),
+            ("num_attention_heads", self.num_attention_heads, 1 << 16),
+            ("intermediate_size", self.intermediate_size, 1 << 20),
+            ("max_position_embeddings", self.max_position_embeddings, 1 << 24),
+            ("type_vocab_size", self.type_vocab_size, 1 << 16),
         ];
-        for (name, size) in sizes {
-            if size == 0 || size > 1 << 24 {
-                return Err(format!("`{name}` is {size}; it must be at least 1 and below 16.8 million"));
+        for (name, size, most) in sizes {
+            if !(1..=most).contains(&size) {
+                return Err(format!("`{name}` is {size}; it must be at least 1 and at most {most}"));
             }
         }
         if !self.hidden_size.is_multiple_of(self.num_attention_heads) {

@@ -35,6 +35,9 @@ impl Tokenizer {
         let text = fs_err::read_to_string(path)?;
         let json: Value = serde_json::from_str(&text)
             .map_err(|e| ModelError::Input(format!("{}: not a tokenizer.json: {e}", path.display())))?;
+        if !json.is_object() {
+            return Err(ModelError::Input(format!("{}: not a tokenizer.json: it holds no object", path.display())));
+        }
         let max_length = json["truncation"]["max_length"].as_u64().map(|n| n as usize);
         let special_tokens = !json["post_processor"].is_null();
         Ok(Self { json, max_length, special_tokens })
@@ -45,10 +48,11 @@ impl Tokenizer {
         self.json["model"]["vocab"][word].as_u64().map(|id| id as usize)
     }
 
-    /// How many rows an embedding of all words needs.
+    /// How many rows an embedding of all words needs: ids may leave gaps.
     pub fn words(&self) -> usize {
-        let ids = self.json["model"]["vocab"].as_object().into_iter().flat_map(|words| words.values());
-        ids.filter_map(Value::as_u64).max().map_or(0, |id| id as usize + 1)
+        let words = self.json["model"]["vocab"].as_object().into_iter().flat_map(|words| words.values());
+        let added = self.json["added_tokens"].as_array().into_iter().flatten().map(|token| &token["id"]);
+        words.chain(added).filter_map(Value::as_u64).max().map_or(0, |id| (id as usize).saturating_add(1))
     }
 
     /// The same words, cutting and padding to `max_length`, with or without special tokens: what `transformers` reads, and
@@ -116,10 +120,11 @@ impl Model {
         let text = self.tokenizer.json.to_string();
         let label = path.display().to_string();
         let encoder = Encoder::new(&text, &label, self.max_length(), self.tokenizer.special_tokens)?;
-        let (words, rows) = (encoder.vocab_size(), self.bert.config.vocab_size);
+        let words = encoder.vocab_size().max(self.tokenizer.words());
+        let rows = self.bert.config.vocab_size;
         if words > rows {
             return Err(ModelError::Input(format!(
-                "{label}: the tokenizer has {words} words, but the model's config.json says `vocab_size` {rows}"
+                "{label}: the tokenizer's words need `vocab_size` {words}, but the model's config.json says {rows}"
             )));
         }
         Ok(encoder)

@@ -149,7 +149,8 @@ impl Weights {
         let tensors = safetensors::SafeTensors::deserialize(bytes)
             .map_err(|e| wrong(format!("not a safetensors file, or a damaged one: {e}")))?;
         let layout = Layout::new(config);
-        let mut values = vec![0.0_f32; layout.len()];
+        // Grows as tensors are found: a configuration of any size takes no more memory than the file.
+        let mut values: Vec<f32> = Vec::new();
         for entry in &layout.entries {
             let tensor = tensors.tensor(&entry.name).map_err(|_| {
                 wrong(format!("there is no tensor `{}`: this is not a BERT model with pooler and head", entry.name))
@@ -161,9 +162,8 @@ impl Weights {
             if tensor.dtype() != safetensors::Dtype::F32 {
                 return Err(wrong(format!("`{}` holds {:?}; only F32 is supported", entry.name, tensor.dtype())));
             }
-            for (out, four) in values[entry.range.clone()].iter_mut().zip(tensor.data().chunks_exact(4)) {
-                *out = f32::from_le_bytes(four.try_into().expect("chunks of four"));
-            }
+            let fours = tensor.data().chunks_exact(4);
+            values.extend(fours.map(|four| f32::from_le_bytes(four.try_into().expect("chunks of four"))));
             if values[entry.range.clone()].iter().any(|x| !x.is_finite()) {
                 return Err(wrong(format!("`{}` holds a value that is not a finite number", entry.name)));
             }
