@@ -40,6 +40,10 @@ fn du(app: &App) -> Result<(), CliError> {
 }
 
 fn verify(app: &App) -> Result<(), CliError> {
+    if !app.cache.is_dir() {
+        // A mistyped path must not pass for a whole cache.
+        return Err(CliError::input(format!("{} is no cache folder", app.cache.display())));
+    }
     let found = app.read_cache()?.verify()?;
     if app.printer.json {
         app.printer.json(&found)?;

@@ -14,5 +14,9 @@ pub(super) struct Args {
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let mut text = Vec::new();
     clap_complete::generate(args.shell, &mut super::Args::command(), "cistage", &mut text);
-    app.printer.document(&String::from_utf8(text).expect("completions are text"))
+    let text = String::from_utf8(text).expect("completions are text");
+    if app.printer.json {
+        return app.printer.json(&serde_json::json!({ "shell": args.shell.to_string(), "completions": text }));
+    }
+    app.printer.document(&text)
 }

@@ -43,11 +43,15 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let plan = args.pipeline.load(None)?;
     let cache = app.memo_cache()?;
     let graph = Graph::of(&plan, &engine::plan(&plan, &cache, &[])?);
-    app.printer.document(&match args.form {
-        Form::Mermaid => graph.mermaid(),
-        Form::Dot => graph.dot(),
-        Form::Svg => svg::draw(&graph),
-    })
+    let (name, drawing) = match args.form {
+        Form::Mermaid => ("mermaid", graph.mermaid()),
+        Form::Dot => ("dot", graph.dot()),
+        Form::Svg => ("svg", svg::draw(&graph)),
+    };
+    if app.printer.json {
+        return app.printer.json(&serde_json::json!({ "as": name, "graph": drawing }));
+    }
+    app.printer.document(&drawing)
 }
 
 impl Graph {

@@ -1,5 +1,6 @@
 //! What a person sees of a run, and what a program reads of it: JSON lines, progress bars, or a line per event.
 
+use super::exit::CliError;
 use super::printer::{Printer, Style, bytes, duration};
 use super::show::word;
 use crate::engine::Reporter;
@@ -7,7 +8,7 @@ use crate::event::{Event, EventKind, Outcome, RunOutcome};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 pub(super) struct TerminalReporter {
@@ -15,6 +16,8 @@ pub(super) struct TerminalReporter {
     verbose: bool,
     bars: Option<MultiProgress>,
     running: Mutex<BTreeMap<String, Running>>,
+    /// Why an event could not be written to stdout.
+    unwritten: OnceLock<String>,
 }
 
 #[derive(Default)]
@@ -26,14 +29,21 @@ struct Running {
 impl TerminalReporter {
     pub(super) fn new(printer: Printer, verbose: bool) -> Self {
         let live = !printer.json && !printer.quiet && std::io::stderr().is_terminal();
-        Self { printer, verbose, bars: live.then(MultiProgress::new), running: Mutex::default() }
+        Self {
+            printer,
+            verbose,
+            bars: live.then(MultiProgress::new),
+            running: Mutex::default(),
+            unwritten: OnceLock::new(),
+        }
     }
 
-    /// Leaves the terminal as it was.
-    pub(super) fn finish(&self) {
+    /// Leaves the terminal as it was; fails if events could not be written.
+    pub(super) fn finish(&self) -> Result<(), CliError> {
         if let Some(bars) = &self.bars {
             let _ = bars.clear();
         }
+        self.unwritten.get().map_or(Ok(()), |error| Err(CliError::Failed(format!("can't write events: {error}"))))
     }
 
     fn say(&self, text: &str) {
@@ -156,8 +166,10 @@ impl TerminalReporter {
 impl Reporter for TerminalReporter {
     fn event(&self, event: &Event) {
         if self.printer.json {
-            // A reader that went away must not stop the run.
-            let _ = self.printer.document(&format!("{}\n", event.to_json_line()));
+            // A reader that went away must not stop the run; a stream cut short by a full disk fails it at the end.
+            if let Err(CliError::Failed(error)) = self.printer.document(&format!("{}\n", event.to_json_line())) {
+                self.unwritten.get_or_init(|| error);
+            }
             match &event.kind {
                 EventKind::Warning { message, .. } => self.printer.warning(message),
                 EventKind::StageFinished { stage, outcome: Outcome::Failed, error: Some(error), .. } => {

@@ -91,7 +91,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     };
     let reporter = TerminalReporter::new(app.printer.clone(), app.verbose);
     let summary = engine::run(&plan, &cache, &options, &reporter, &interrupt)?;
-    reporter.finish();
+    reporter.finish()?;
     match summary.outcome {
         RunOutcome::Succeeded => Ok(()),
         RunOutcome::Cancelled => {

@@ -45,7 +45,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             count(record, Outcome::Hit).to_string(),
             count(record, Outcome::Failed).to_string(),
             duration(record.seconds),
-            record.profiles.iter().chain(&record.sets).cloned().collect::<Vec<_>>().join(" "),
+            shown(&record.profiles, &record.sets),
         ]);
     }
     app.printer.document(&table(&rows, &[3, 4, 5, 6]))?;
@@ -61,6 +61,12 @@ pub(super) fn outcome(outcome: RunOutcome) -> &'static str {
         RunOutcome::Failed => "failed",
         RunOutcome::Cancelled => "cancelled",
     }
+}
+
+/// What overlaid the pipeline, on one line: a value may hold line breaks and terminal escapes.
+pub(super) fn shown(profiles: &[String], sets: &[String]) -> String {
+    let text = profiles.iter().chain(sets).cloned().collect::<Vec<_>>().join(" ");
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 fn count(record: &RunRecord, outcome: Outcome) -> usize {

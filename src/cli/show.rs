@@ -4,7 +4,7 @@ use super::App;
 use super::exit::CliError;
 use super::metrics;
 use super::printer::{Style, bytes, duration, table};
-use super::runs::outcome;
+use super::runs::{self, outcome};
 use super::select::run_named;
 use crate::event::Outcome;
 use serde_json::json;
@@ -34,7 +34,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     ))?;
     printer.line(&format!("began {}  file {}", record.started, record.file))?;
     if !record.profiles.is_empty() || !record.sets.is_empty() {
-        printer.line(&format!("profiles {}  set {}", record.profiles.join(" "), record.sets.join(" ")))?;
+        printer.line(&format!("profiles and parameters: {}", runs::shown(&record.profiles, &record.sets)))?;
     }
     printer.line("")?;
     let mut rows = Vec::new();

@@ -1,24 +1,23 @@
 //! Why a step executes: its manifest against that of the newest earlier execution of the stage.
 
-use crate::action::{ActionManifest, ActionRecord};
+use crate::action::ActionManifest;
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::name::{PortName, StageName};
 use crate::pipeline::Step;
-use crate::provenance::{Because, differences};
+use crate::provenance::{self, Because, Earlier, differences};
 use serde_json::Value;
-use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-/// The newest execution of each stage, read when first asked for: a run of hits never asks.
+/// The newest execution of each stage of a pipeline, read when first asked for: a run of hits never asks.
 pub(super) struct History<'a> {
-    cache: &'a Cache,
-    newest: OnceCell<BTreeMap<(StageName, String), ActionRecord>>,
+    pipeline: &'a str,
+    past: provenance::History<'a>,
 }
 
 impl<'a> History<'a> {
-    pub(super) fn of(cache: &'a Cache) -> Self {
-        Self { cache, newest: OnceCell::new() }
+    pub(super) fn of(cache: &'a Cache, pipeline: &'a str) -> Self {
+        Self { pipeline, past: provenance::History::new(cache) }
     }
 
     /// Why a step with known inputs has to execute.
@@ -35,7 +34,7 @@ impl<'a> History<'a> {
         if !damage.is_empty() {
             return Ok(damage.iter().map(|what| because("missing-object", what, Value::Null, Value::Null)).collect());
         }
-        let Some(earlier) = self.earlier(step)? else {
+        let Some(earlier) = self.earlier(step, manifest)? else {
             return Ok(vec![because("new", step.name.as_str(), Value::Null, Value::Null)]);
         };
         let reasons = differences(&earlier.manifest, manifest);
@@ -56,7 +55,8 @@ impl<'a> History<'a> {
         if forced {
             reasons.push(because("forced", step.name.as_str(), Value::Null, Value::Null));
         }
-        match self.earlier(step)? {
+        let so_far = super::manifest::manifest(step, known.clone());
+        match self.earlier(step, &so_far)? {
             None => reasons.push(because("new", step.name.as_str(), Value::Null, Value::Null)),
             Some(earlier) => {
                 // Inputs that aren't known yet are taken as they were, so that only known differences show.
@@ -70,19 +70,8 @@ impl<'a> History<'a> {
         Ok(reasons)
     }
 
-    fn earlier(&self, step: &Step) -> Result<Option<&ActionRecord>, CacheError> {
-        if self.newest.get().is_none() {
-            let mut newest: BTreeMap<(StageName, String), ActionRecord> = BTreeMap::new();
-            for record in self.cache.records()? {
-                let stage = (record.stage.clone(), record.manifest.stage.clone());
-                if newest.get(&stage).is_none_or(|known| known.started < record.started) {
-                    newest.insert(stage, record);
-                }
-            }
-            let _ = self.newest.set(newest);
-        }
-        let newest = self.newest.get().expect("set above");
-        Ok(newest.get(&(step.name.clone(), step.kind.name().to_owned())))
+    fn earlier(&self, step: &Step, now: &ActionManifest) -> Result<Option<Earlier>, CacheError> {
+        self.past.newest_execution(self.pipeline, &step.name, now)
     }
 }
 
@@ -115,10 +104,15 @@ fn short(value: &Value) -> String {
             Err(_) if text.chars().count() > 60 => {
                 format!("{:?}", text.chars().take(57).chain("...".chars()).collect::<String>())
             }
-            Err(_) => text.clone(),
+            Err(_) => text.chars().flat_map(visible).collect(),
         },
         other => other.to_string(),
     }
+}
+
+/// A terminal obeys control characters: they are shown as escapes.
+fn visible(c: char) -> Vec<char> {
+    if c.is_control() { c.escape_default().collect() } else { vec![c] }
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl<'a> Coordinator<'a> {
             sources,
             forced,
             keep_going: options.keep_going,
-            history: History::of(cache),
+            history: History::of(cache, &plan.name),
             scheduler: Scheduler::new(capacity, grants.clone(), upstream),
             places,
             grants,

@@ -45,7 +45,7 @@ pub fn plan(plan: &Plan, cache: &Cache, force: &[String]) -> Result<Vec<StepPlan
     let capacity = Capacity::of_machine(&RunOptions::default());
     let forced = force::forced(plan, force)?;
     let sources = Sources::read(plan, cache)?;
-    let history = History::of(cache);
+    let history = History::of(cache, &plan.name);
     let mut made: BTreeMap<(&StageName, &PortName), Artifact> = BTreeMap::new();
     let mut steps = Vec::with_capacity(plan.steps.len());
     for (step, &forced) in plan.steps.iter().zip(&forced) {

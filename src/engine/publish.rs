@@ -1,11 +1,13 @@
 //! Placing results in the working directory: each appears whole, or not at all; rows and predictions in the form that
 //! the path's ending asks for.
 
-use super::clock;
+use super::{EngineError, clock};
 use crate::artifact::{Artifact, Format, Layout};
 use crate::cache::Cache;
 use crate::data::export::{self, TextForm};
 use crate::digest::Digest;
+use crate::name::RunId;
+use crate::pipeline::Plan;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +18,7 @@ pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Resu
     if text.is_none() && has_already(cache, artifact, target) {
         return Ok(false);
     }
+    refuse_foreign_folder(cache, artifact, target).map_err(&failed)?;
     let (parent, name) = match (target.parent(), target.file_name()) {
         (Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
         _ => return Err(failed("it names no file".to_owned())),
@@ -41,6 +44,58 @@ pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Resu
         remove(&new);
     }
     placed.map(|()| true).map_err(failed)
+}
+
+/// Refuses, before anything runs, to publish onto the cache, the pipeline file, or a folder around them, and below
+/// something that is no folder.
+pub(super) fn check(plan: &Plan, cache: &Cache) -> Result<(), EngineError> {
+    let ours = [("the cache", cache.root()), ("the pipeline file", plan.file.as_path())];
+    for target in plan.publish.keys() {
+        let place = resolved(Path::new(target));
+        for (what, path) in ours {
+            let path = resolved(path);
+            let inside = what == "the cache" && place.starts_with(&path);
+            if inside || path.starts_with(&place) {
+                return Err(EngineError::Input(format!(
+                    "can't publish {target}: it would replace {what}; choose another path"
+                )));
+            }
+        }
+        if let Some(file) = place.ancestors().skip(1).find(|folder| folder.exists() && !folder.is_dir()) {
+            return Err(EngineError::Input(format!("can't publish {target}: {} is not a folder", file.display())));
+        }
+    }
+    Ok(())
+}
+
+/// The absolute path with the links of its existing part followed.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let existing = path.ancestors().find_map(|a| fs_err::canonicalize(a).ok().map(|real| (a, real)));
+    match existing {
+        Some((part, real)) => match path.strip_prefix(part) {
+            Ok(rest) if !rest.as_os_str().is_empty() => real.join(rest),
+            _ => real,
+        },
+        None => path,
+    }
+}
+
+/// A folder goes only where the folder there came from a run of ours: a user's own is never removed.
+fn refuse_foreign_folder(cache: &Cache, artifact: &Artifact, target: &Path) -> Result<(), String> {
+    if !fs_err::symlink_metadata(target).is_ok_and(|there| there.is_dir()) {
+        return Ok(());
+    }
+    let name = target.to_string_lossy();
+    let published = |run: &RunId| matches!(cache.run(run), Ok(Some(record)) if record.published.contains_key(&*name));
+    let runs = cache.runs().map_err(|e| e.to_string())?;
+    if artifact.layout == Layout::Tree && runs.iter().rev().any(published) {
+        return Ok(());
+    }
+    if fs_err::read_dir(target).is_ok_and(|mut entries| entries.next().is_none()) && artifact.layout == Layout::Tree {
+        return Ok(());
+    }
+    Err("a folder that no recorded run published is there: move it away, or publish elsewhere".to_owned())
 }
 
 fn has_already(cache: &Cache, artifact: &Artifact, target: &Path) -> bool {

@@ -5,7 +5,7 @@ use super::coordinator::Coordinator;
 use super::interrupt::Interrupt;
 use super::recorder::Recorder;
 use super::sources::Sources;
-use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force};
+use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, publish};
 use crate::cache::run_record::RUN_SCHEMA;
 use crate::cache::{Cache, RunRecord};
 use crate::event::{EventKind, Outcome, RunOutcome};
@@ -27,6 +27,7 @@ pub fn run(
     let forced = force::forced(plan, &options.force)?;
     let capacity = Capacity::of_machine(options);
     capacity.check(plan)?;
+    publish::check(plan, cache)?;
     let sources = Sources::read(plan, cache)?;
     let text = cache.put_bytes(plan.text.as_bytes())?;
     let recorder = Recorder::start(cache, reporter)?;
