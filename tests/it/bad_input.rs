@@ -145,17 +145,22 @@ fn a_seed_that_a_key_would_round_is_refused() {
 
 #[test]
 fn publishing_never_destroys_the_cache_the_pipeline_or_a_folder_of_the_users() {
-    let text = "cistage: 1\nname: t\nparams: { to: out.txt }\nstages:\n  one:\n    uses: command\n    out: { o: o.txt }\n    with: { run: 'echo hi > {out.o}' }\npublish: { \"${to}\": one.o }\n";
-    let ws = Workspace::with(text);
+    let text = |target: &str| {
+        "cistage: 1\nname: t\nstages:\n  one:\n    uses: command\n    out: { o: o.txt }\n    with: { run: 'echo hi > {out.o}' }\npublish: { TARGET: one.o }\n"
+            .replace("TARGET", target)
+    };
+    let ws = Workspace::with(&text("out.txt"));
     assert_eq!(ws.run(&[]), ["one ran"]);
     for target in ["cache", "cache/runs", "p.yaml", "p.yaml/x", "out.txt/x"] {
-        let got = ws.cistage(&["run", "p.yaml", "--set", &format!("to={target}")]);
+        ws.write("p.yaml", text(target));
+        let got = ws.cistage(&["run", "p.yaml"]);
         assert_eq!(got.code, 2, "{target}: {}", got.stderr);
         assert!(got.stderr.contains(target), "{target}: {}", got.stderr);
+        assert_eq!(ws.read("p.yaml"), text(target));
     }
     ws.write("src/main.py", "precious");
-    assert_eq!(ws.cistage(&["run", "p.yaml", "--set", "to=src"]).code, 1);
+    ws.write("p.yaml", text("src"));
+    assert_eq!(ws.cistage(&["run", "p.yaml"]).code, 1);
     assert_eq!(ws.read("src/main.py"), "precious");
-    assert_eq!(ws.read("p.yaml"), text);
     assert_eq!(ws.cistage(&["cache", "verify"]).code, 0);
 }
