@@ -6,20 +6,27 @@
 
 pub mod benchmark;
 pub mod bins;
+mod blocks;
 pub mod check;
+mod chunks;
 mod columns;
+mod distinct;
 pub mod encode;
 pub mod export;
 pub mod import;
+pub mod labelled;
 pub mod metrics;
 pub mod number;
 pub mod predictions;
+mod row_groups;
 pub mod rows;
 pub mod subsets;
 pub mod synthetic;
 pub mod text;
 pub mod tokenizer;
+pub mod tokens;
 pub mod tsv;
+pub mod unpack;
 
 /// What can go wrong with data.
 #[derive(Debug, thiserror::Error)]

@@ -1,21 +1,11 @@
-//! Parquet columns: what rows and predictions share in reading and writing.
+//! Parquet columns: what rows and predictions share in reading.
 
 use super::DataError;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use parquet::file::writer::SerializedFileWriter;
-use parquet::schema::parser::parse_message_type;
-use parquet::schema::types::{ColumnPath, SchemaDescriptor};
-use std::fs::File;
+use parquet::schema::types::SchemaDescriptor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::Arc;
-
-/// Rows in a row group, and the most that a batch holds: some megabytes of text.
-pub const GROUP_ROWS: usize = 1 << 16;
 
 /// How the crate begins its complaint about a codec that it was built without.
 const NO_CODEC: &str = "Parquet error: Disabled feature at compile time: ";
@@ -38,30 +28,6 @@ pub fn guarded<T>(label: &str, step: impl FnOnce() -> Result<T, ParquetError>) -
 
 pub fn damaged(label: &str, reason: &str) -> DataError {
     DataError::Input(format!("{label}: not a readable Parquet file ({reason}); make or fetch it again"))
-}
-
-/// Opens a Parquet file for writing in which equal values give equal bytes.
-pub fn create(path: &Path, schema: &str) -> Result<SerializedFileWriter<File>, DataError> {
-    let schema = parse_message_type(schema).expect("the schema is a constant of ours");
-    let properties = WriterProperties::builder()
-        .set_writer_version(WriterVersion::PARQUET_1_0)
-        // The default names the crate's version: then an update would change every digest.
-        .set_created_by("cistage rows 1".to_owned())
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).expect("3 is a level")))
-        // Sequences hardly repeat: a dictionary is built and thrown away.
-        .set_dictionary_enabled(false)
-        .set_column_encoding(ColumnPath::from("pos"), Encoding::DELTA_BINARY_PACKED)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_offset_index_disabled(true)
-        .set_max_row_group_row_count(Some(GROUP_ROWS))
-        .build();
-    let file = fs_err::File::create(path)?.into_parts().0;
-    SerializedFileWriter::new(file, Arc::new(schema), Arc::new(properties)).map_err(write_failed)
-}
-
-/// A write that fails is the disk's fault: our values fit our schema.
-pub fn write_failed(error: ParquetError) -> DataError {
-    DataError::Io(std::io::Error::other(format!("can't write Parquet: {error}")))
 }
 
 /// The place of a flat column, where the file has it.

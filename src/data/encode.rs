@@ -2,6 +2,7 @@
 
 use super::DataError;
 use super::tokenizer;
+use super::tokens::Tokens;
 use std::path::Path;
 
 /// Turns sequences into token ids, as the tokenizer itself would on bases separated by blanks.
@@ -30,6 +31,9 @@ impl Encoder {
         asked.with_truncation(None).map_err(|e| fault(e.to_string()))?;
         if max_length < if special_tokens { 3 } else { 1 } {
             return Err(fault(format!("a length of {max_length} tokens leaves no room for a base")));
+        }
+        if max_length > Tokens::LONGEST {
+            return Err(fault(format!("a length of {max_length} tokens is more than {}", Tokens::LONGEST)));
         }
         let special = |word: &str| {
             let id = asked.token_to_id(word).ok_or_else(|| fault(format!("its vocabulary has no {word}")))?;
@@ -67,6 +71,21 @@ impl Encoder {
         out.extend(self.around.map(|(cls, _)| cls));
         out.extend(sequence.iter().take(room).map(|b| self.ids[usize::from(*b)]));
         out.extend(self.around.map(|(_, sep)| sep));
+    }
+
+    /// Holds rows of this vocabulary.
+    pub fn tokens(&self) -> Tokens {
+        Tokens::new(self.vocab_size)
+    }
+
+    /// Encodes rows, each cut to the longest length.
+    pub fn encode_all<'a>(&self, sequences: impl Iterator<Item = &'a [u8]>) -> Tokens {
+        let (mut tokens, mut ids) = (self.tokens(), Vec::new());
+        for sequence in sequences {
+            self.encode(sequence, &mut ids);
+            tokens.push(&ids);
+        }
+        tokens
     }
 
     pub fn pad_id(&self) -> u8 {

@@ -32,8 +32,8 @@ pub fn rows(from: &Path, to: &Path, form: TextForm) -> Result<(), DataError> {
     }
     let mut reader = rows::Reader::open(from, &from.display().to_string())?;
     replace(to, form, |out| {
-        while let Some(batch) = reader.next_batch()? {
-            rows::write_tsv(&batch, out)?;
+        while let Some(batches) = reader.next_batches()? {
+            batches.iter().try_for_each(|batch| rows::write_tsv(batch, out))?;
         }
         Ok(())
     })

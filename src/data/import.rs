@@ -1,9 +1,12 @@
 //! Importing: rows from text or Parquet through the same checks, and what there is to say about them.
 
 use super::DataError;
-use super::check::{self, BadRow};
+use super::blocks::Blocks;
+use super::check::{self, BadRow, Faults};
+use super::distinct::Distinct;
 use super::rows::{self, Rows};
-use super::tsv;
+use super::{text, tsv};
+use rayon::prelude::*;
 use std::io::Read;
 use std::path::Path;
 
@@ -17,7 +20,8 @@ pub enum Source {
 pub struct Parquet {
     reader: rows::Reader,
     labels_required: bool,
-    seen: u64,
+    /// Rows before.
+    seen: usize,
 }
 
 impl Source {
@@ -27,14 +31,14 @@ impl Source {
             let reader = rows::Reader::open(path, label)?;
             return Ok(Self::Parquet(Parquet { reader, labels_required, seen: 0 }));
         }
-        tsv::Reader::open(path, label, labels_required).map(Self::Text)
+        Ok(Self::Text(tsv::Reader::new(Blocks::new(text::open(path, label)?)?, labels_required)))
     }
 
-    /// Gives the next usable rows, and adds the bad ones met on the way to `bad`; `None` at the end.
-    pub fn next_batch(&mut self, bad: &mut Vec<BadRow>) -> Result<Option<Rows>, DataError> {
+    /// Gives the next usable rows, and adds the bad ones met on the way to `faults`; `None` at the end.
+    pub fn next_batches(&mut self, faults: &mut Faults) -> Result<Option<Vec<Rows>>, DataError> {
         match self {
-            Self::Text(reader) => reader.next_batch(bad),
-            Self::Parquet(reader) => reader.next_batch(bad),
+            Self::Text(reader) => reader.next_batches(faults),
+            Self::Parquet(reader) => reader.next_batches(faults),
         }
     }
 
@@ -55,29 +59,43 @@ fn is_parquet(path: &Path) -> Result<bool, DataError> {
 }
 
 impl Parquet {
-    fn next_batch(&mut self, bad: &mut Vec<BadRow>) -> Result<Option<Rows>, DataError> {
-        let Some(batch) = self.reader.next_batch()? else { return Ok(None) };
-        let (mut rows, mut bases) = (Rows::default(), Vec::new());
-        for i in 0..batch.len() {
-            self.seen += 1;
-            let checked =
-                check::sequence(batch.sequences.get(i), &mut bases).map_err(|(at, reason)| (at + 1, reason)).and_then(
-                    |()| check::measured(batch.expression[i], self.labels_required).map_err(|reason| (0, reason)),
-                );
-            match checked {
-                Ok(expression) => rows.push(batch.pos[i], &bases, expression),
-                Err((column, reason)) => bad.push(BadRow { line: self.seen, column, reason }),
-            }
-        }
-        Ok(Some(rows))
+    fn next_batches(&mut self, faults: &mut Faults) -> Result<Option<Vec<Rows>>, DataError> {
+        let Some(batches) = self.reader.next_batches()? else { return Ok(None) };
+        let placed = rows::placed(batches, &mut self.seen);
+        let required = self.labels_required;
+        let checked: Vec<(Rows, Faults)> =
+            placed.par_iter().map(|(first, batch)| checked(batch, *first as u64, required)).collect();
+        let usable = checked.into_iter().map(|(rows, met)| {
+            faults.count += met.count - met.listed.len() as u64;
+            met.listed.into_iter().for_each(|row| faults.add(row));
+            rows
+        });
+        Ok(Some(usable.collect()))
     }
 }
 
+/// The usable rows of a batch, and the others; `before` rows stand before it.
+fn checked(batch: &Rows, before: u64, labels_required: bool) -> (Rows, Faults) {
+    let (mut rows, mut faults) = (Rows::default(), Faults::default());
+    for (i, line) in (0..batch.len()).zip(before + 1..) {
+        let checked = rows.sequences.push_with(|bases| {
+            check::sequence(batch.sequences.get(i), bases).map_err(|(at, reason)| (at + 1, reason))?;
+            check::measured(batch.expression[i], labels_required).map_err(|reason| (0, reason))
+        });
+        match checked {
+            Ok(expression) => {
+                rows.pos.push(batch.pos[i]);
+                rows.expression.push(expression);
+            }
+            Err((column, reason)) => faults.add(BadRow { line, column, reason }),
+        }
+    }
+    (rows, faults)
+}
+
 /// Gathers what there is to say about imported rows.
-#[derive(Default)]
 pub struct Summary {
-    /// A digest for each row: equal ones are equal sequences. 16 bytes a row, where the sequences would take 110.
-    digests: Vec<u128>,
+    distinct: Distinct,
     labelled: u64,
     mean: f64,
     /// Sum of squared distances from the mean so far (Welford).
@@ -101,38 +119,46 @@ pub struct Facts {
 }
 
 impl Summary {
+    /// `scratch` is a folder for files that come and go.
+    pub fn new(scratch: &Path) -> Self {
+        let distinct = Distinct::new(scratch.to_owned());
+        Self { distinct, labelled: 0, mean: 0.0, squares: 0.0, shortest: None, longest: None }
+    }
+
     pub fn rows(&self) -> u64 {
-        self.digests.len() as u64
+        self.distinct.added()
     }
 
-    pub fn add(&mut self, rows: &Rows) {
-        for sequence in rows.sequences.iter() {
-            let digest = blake3::hash(sequence);
-            self.digests.push(u128::from_le_bytes(digest.as_bytes()[..16].try_into().expect("a digest has 32 bytes")));
-            self.shortest = Some(self.shortest.map_or(sequence.len(), |l| l.min(sequence.len())));
-            self.longest = self.longest.max(Some(sequence.len()));
+    pub fn add(&mut self, batches: &[Rows]) -> Result<(), DataError> {
+        let hashes: Vec<Vec<u128>> =
+            batches.par_iter().map(|rows| rows.sequences.iter().map(Distinct::hash).collect()).collect();
+        hashes.iter().try_for_each(|hashes| self.distinct.add(hashes))?;
+        for rows in batches {
+            let lengths = rows.sequences.lengths();
+            self.shortest = self.shortest.into_iter().chain(lengths.clone().min()).min();
+            self.longest = self.longest.max(lengths.max());
+            // One value after the other: the result must not depend on how rows were batched.
+            for value in rows.expression.iter().flatten() {
+                self.labelled += 1;
+                let step = value - self.mean;
+                self.mean += step / self.labelled as f64;
+                self.squares += step * (value - self.mean);
+            }
         }
-        for value in rows.expression.iter().flatten() {
-            self.labelled += 1;
-            let step = value - self.mean;
-            self.mean += step / self.labelled as f64;
-            self.squares += step * (value - self.mean);
-        }
+        Ok(())
     }
 
-    pub fn facts(mut self) -> Facts {
+    pub fn facts(self) -> Result<Facts, DataError> {
         let rows = self.rows();
-        self.digests.sort_unstable();
-        self.digests.dedup();
         let labelled = (self.labelled > 0).then_some(self.labelled as f64);
-        Facts {
+        Ok(Facts {
             rows,
-            duplicates: rows - self.digests.len() as u64,
+            duplicates: rows - self.distinct.count()?,
             labelled: self.labelled,
             mean: labelled.map(|_| self.mean),
             sd: labelled.map(|n| (self.squares / n).sqrt()),
             shortest: self.shortest,
             longest: self.longest,
-        }
+        })
     }
 }

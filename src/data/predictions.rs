@@ -1,8 +1,9 @@
 //! Predictions: one number per row position, as Parquet, TSV, or the challenge's JSON.
 
 use super::DataError;
-use super::columns::{self, GROUP_ROWS};
+use super::columns;
 use super::number::nine_digits;
+use super::row_groups::{GROUP_ROWS, GroupWriter};
 use super::text::Lines;
 use parquet::data_type::{DoubleType, Int64Type};
 use parquet::errors::ParquetError;
@@ -102,22 +103,19 @@ impl Predictions {
 
     /// Writes Parquet; equal predictions give equal bytes.
     pub fn write(&self, path: &Path) -> Result<(), DataError> {
-        let mut file = columns::create(path, SCHEMA)?;
-        let mut write = || {
-            for (pos, prediction) in self.pos.chunks(GROUP_ROWS).zip(self.prediction.chunks(GROUP_ROWS)) {
-                let mut group = file.next_row_group()?;
+        let mut file = GroupWriter::create(path, SCHEMA)?;
+        for (pos, prediction) in self.pos.chunks(GROUP_ROWS).zip(self.prediction.chunks(GROUP_ROWS)) {
+            let encoded = file.encode(|group| {
                 let mut column = group.next_column()?.expect("pos is the first column");
                 column.typed::<Int64Type>().write_batch(pos, None, None)?;
                 column.close()?;
                 let mut column = group.next_column()?.expect("prediction is the second column");
                 column.typed::<DoubleType>().write_batch(prediction, None, None)?;
-                column.close()?;
-                group.close()?;
-            }
-            Ok(())
-        };
-        write().map_err(columns::write_failed)?;
-        file.close().map(drop).map_err(columns::write_failed)
+                column.close()
+            })?;
+            file.append(encoded)?;
+        }
+        file.finish()
     }
 
     /// Writes `pos<TAB>prediction` with a header, 9 significant digits.

@@ -1,15 +1,14 @@
 //! Rows as Parquet: `pos` INT64, `sequence` UTF-8, `expression` DOUBLE (null where unlabelled).
 
 use super::DataError;
-use super::columns::{self, GROUP_ROWS};
-use parquet::column::reader::ColumnReader;
-use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
-use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::file::writer::SerializedFileWriter;
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+
+mod reader;
+mod writer;
+
+pub use reader::{Batches, Reader};
+pub use writer::Writer;
 
 /// Sequences end to end in one buffer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +23,16 @@ impl Sequences {
         self.ends.push(self.bytes.len());
     }
 
+    /// Adds what `write` puts at the end of the buffer; nothing where it fails.
+    pub fn push_with<T, E>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> Result<T, E>) -> Result<T, E> {
+        let written = write(&mut self.bytes);
+        match &written {
+            Ok(_) => self.ends.push(self.bytes.len()),
+            Err(_) => self.bytes.truncate(self.ends.last().copied().unwrap_or(0)),
+        }
+        written
+    }
+
     pub fn len(&self) -> usize {
         self.ends.len()
     }
@@ -36,6 +45,12 @@ impl Sequences {
     pub fn get(&self, i: usize) -> &[u8] {
         let start = if i == 0 { 0 } else { self.ends[i - 1] };
         &self.bytes[start..self.ends[i]]
+    }
+
+    /// How many bases each row has.
+    pub fn lengths(&self) -> impl Iterator<Item = usize> + Clone {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        self.ends.iter().zip(starts).map(|(end, start)| end - start)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
@@ -79,6 +94,20 @@ impl Rows {
         self.expression.extend_from_slice(&other.expression[start..end]);
     }
 
+    /// Parts the rows into those that `wanted` says yes to, given place and sequence, and the others.
+    pub fn part(self, mut wanted: impl FnMut(usize, &[u8]) -> bool) -> (Self, Self) {
+        let chosen: Vec<bool> = (0..self.len()).map(|i| wanted(i, self.sequences.get(i))).collect();
+        // Most often nearly all go one way, sometimes all.
+        match chosen.iter().filter(|wanted| **wanted).count() {
+            0 => (Self::default(), self),
+            all if all == self.len() => (self, Self::default()),
+            _ => {
+                let places = |side| (0..self.len()).filter(|&i| chosen[i] == side).collect::<Vec<_>>();
+                (self.select(&places(true)), self.select(&places(false)))
+            }
+        }
+    }
+
     /// The rows at `places`, in that order.
     pub fn select(&self, places: &[usize]) -> Self {
         let mut chosen = Self::default();
@@ -89,13 +118,6 @@ impl Rows {
     }
 }
 
-/// The layout of a rows file.
-const SCHEMA: &str = "message rows {
-    required int64 pos;
-    required binary sequence (UTF8);
-    optional double expression;
-}";
-
 /// Reads a whole rows file.
 pub fn read(path: &Path) -> Result<Rows, DataError> {
     read_named(path, &path.display().to_string())
@@ -103,215 +125,33 @@ pub fn read(path: &Path) -> Result<Rows, DataError> {
 
 /// Reads a whole rows file; messages name it `label`.
 pub fn read_named(path: &Path, label: &str) -> Result<Rows, DataError> {
-    let mut reader = Reader::open(path, label)?;
     let mut rows = Rows::default();
-    while let Some(batch) = reader.next_batch()? {
-        rows.append(&batch);
+    for batch in Batches::from(Reader::open(path, label)?) {
+        rows.append(&batch?);
     }
     Ok(rows)
+}
+
+/// Puts before each batch how many rows stand before it; `place` becomes their number after the last.
+pub fn placed(batches: Vec<Rows>, place: &mut usize) -> Vec<(usize, Rows)> {
+    let mut put = |batch: Rows| {
+        let first = *place;
+        *place += batch.len();
+        (first, batch)
+    };
+    batches.into_iter().map(&mut put).collect()
 }
 
 /// Writes rows; equal rows give equal bytes.
 pub fn write(path: &Path, rows: &Rows) -> Result<(), DataError> {
     let mut writer = Writer::create(path)?;
-    writer.append(rows)?;
+    writer.append(rows.clone())?;
     writer.finish().map(drop)
 }
 
 /// Gives the number of rows from the file's footer alone.
 pub fn count(path: &Path) -> Result<u64, DataError> {
     Ok(Reader::open(path, &path.display().to_string())?.rows())
-}
-
-/// Reads a rows file batch by batch.
-pub struct Reader {
-    file: SerializedFileReader<File>,
-    label: String,
-    places: Places,
-    sequences: bool,
-    group: usize,
-    open: Option<Group>,
-    /// Rows given so far: the position of the next one where the file has no `pos`.
-    given: i64,
-}
-
-/// Where the columns stand; only `sequence` has to be there.
-struct Places {
-    pos: Option<usize>,
-    sequence: usize,
-    expression: Option<usize>,
-}
-
-/// A row group that is being read.
-struct Group {
-    left: usize,
-    pos: Option<Column>,
-    sequence: Option<Column>,
-    expression: Option<Column>,
-}
-
-struct Column {
-    reader: ColumnReader,
-    nullable: bool,
-}
-
-impl Reader {
-    /// Opens a file and checks its columns; messages name it `label`.
-    pub fn open(path: &Path, label: &str) -> Result<Self, DataError> {
-        let file = fs_err::File::open(path)?.into_parts().0;
-        let file = columns::guarded(label, || SerializedFileReader::new(file))?;
-        let schema = file.metadata().file_metadata().schema_descr();
-        let Some(sequence) = columns::find(schema, "sequence") else {
-            let has: Vec<String> = schema.columns().iter().map(|c| c.path().string()).collect();
-            return Err(DataError::Input(format!(
-                "{label}: this Parquet file holds no rows: it has the columns {}, and rows need `sequence` (with `pos` and `expression`)",
-                has.join(", ")
-            )));
-        };
-        let places =
-            Places { pos: columns::find(schema, "pos"), sequence, expression: columns::find(schema, "expression") };
-        Ok(Self { file, label: label.to_owned(), places, sequences: true, group: 0, open: None, given: 0 })
-    }
-
-    /// Leaves the sequences unread: batches then hold empty ones.
-    #[must_use]
-    pub fn without_sequences(self) -> Self {
-        Self { sequences: false, ..self }
-    }
-
-    /// The number of rows, as the footer says.
-    pub fn rows(&self) -> u64 {
-        u64::try_from(self.file.metadata().file_metadata().num_rows()).unwrap_or(0)
-    }
-
-    /// Gives the next rows, at most [`GROUP_ROWS`]; `None` at the end.
-    pub fn next_batch(&mut self) -> Result<Option<Rows>, DataError> {
-        let label = self.label.clone();
-        columns::guarded(&label, || self.read_batch())
-    }
-
-    fn read_batch(&mut self) -> Result<Option<Rows>, ParquetError> {
-        while self.open.as_ref().is_none_or(|group| group.left == 0) {
-            if self.group == self.file.num_row_groups() {
-                return Ok(None);
-            }
-            self.open = Some(self.open_group(self.group)?);
-            self.group += 1;
-        }
-        let group = self.open.as_mut().expect("opened just above");
-        let wanted = group.left.min(GROUP_ROWS);
-        let first = self.given;
-        let mut rows = Rows::default();
-        rows.pos = match &mut group.pos {
-            Some(column) => columns::read_positions(&mut column.reader, column.nullable, wanted)?,
-            None => (first..first + wanted as i64).collect(),
-        };
-        match &mut group.sequence {
-            Some(column) => read_sequences(column, wanted, &mut rows.sequences)?,
-            None => (0..wanted).for_each(|_| rows.sequences.push(b"")),
-        }
-        rows.expression = match &mut group.expression {
-            Some(column) => columns::read_numbers(&mut column.reader, column.nullable, wanted)?,
-            None => vec![None; wanted],
-        };
-        group.left -= wanted;
-        self.given += wanted as i64;
-        Ok(Some(rows))
-    }
-
-    fn open_group(&self, index: usize) -> Result<Group, ParquetError> {
-        let reader = self.file.get_row_group(index)?;
-        let column = |place: usize| {
-            let nullable = reader.metadata().column(place).column_descr().max_def_level() > 0;
-            reader.get_column_reader(place).map(|reader| Column { reader, nullable })
-        };
-        let left = usize::try_from(reader.metadata().num_rows())
-            .map_err(|_| ParquetError::General("a row group has a negative size".into()))?;
-        Ok(Group {
-            left,
-            pos: self.places.pos.map(column).transpose()?,
-            sequence: self.sequences.then(|| column(self.places.sequence)).transpose()?,
-            expression: self.places.expression.map(column).transpose()?,
-        })
-    }
-}
-
-fn read_sequences(column: &mut Column, wanted: usize, into: &mut Sequences) -> Result<(), ParquetError> {
-    let ColumnReader::ByteArrayColumnReader(reader) = &mut column.reader else {
-        return Err(ParquetError::General("column `sequence` must hold text".into()));
-    };
-    // A null becomes an empty sequence, which the checks of an import refuse by row.
-    columns::read_column(reader, column.nullable, wanted, |v| into.push(v.map_or(b"", ByteArray::data))).map(drop)
-}
-
-/// Writes a rows file batch by batch; how the rows were batched leaves no trace in its bytes.
-pub struct Writer {
-    file: SerializedFileWriter<File>,
-    pending: Rows,
-    rows: u64,
-}
-
-impl Writer {
-    pub fn create(path: &Path) -> Result<Self, DataError> {
-        Ok(Self { file: columns::create(path, SCHEMA)?, pending: Rows::default(), rows: 0 })
-    }
-
-    /// Adds rows at the end.
-    pub fn append(&mut self, rows: &Rows) -> Result<(), DataError> {
-        let mut start = 0;
-        while start < rows.len() {
-            let end = rows.len().min(start + GROUP_ROWS - self.pending.len());
-            self.pending.append_range(rows, start, end);
-            start = end;
-            if self.pending.len() == GROUP_ROWS {
-                self.flush()?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds one row at the end.
-    pub fn push(&mut self, pos: i64, sequence: &[u8], expression: Option<f64>) -> Result<(), DataError> {
-        self.pending.push(pos, sequence, expression);
-        if self.pending.len() == GROUP_ROWS { self.flush() } else { Ok(()) }
-    }
-
-    /// Writes what is left and the footer; gives the number of rows.
-    pub fn finish(mut self) -> Result<u64, DataError> {
-        if !self.pending.is_empty() {
-            self.flush()?;
-        }
-        self.file.close().map_err(columns::write_failed)?;
-        Ok(self.rows)
-    }
-
-    fn flush(&mut self) -> Result<(), DataError> {
-        let rows = std::mem::take(&mut self.pending);
-        self.rows += rows.len() as u64;
-        self.write_group(rows).map_err(columns::write_failed)
-    }
-
-    fn write_group(&mut self, rows: Rows) -> Result<(), ParquetError> {
-        let mut group = self.file.next_row_group()?;
-        let mut column = group.next_column()?.expect("pos is the first column");
-        column.typed::<Int64Type>().write_batch(&rows.pos, None, None)?;
-        column.close()?;
-
-        let Sequences { bytes, ends } = rows.sequences;
-        let text = ByteArray::from(bytes);
-        let starts = std::iter::once(0).chain(ends.iter().copied());
-        let sequences: Vec<ByteArray> = starts.zip(&ends).map(|(start, end)| text.slice(start, end - start)).collect();
-        let mut column = group.next_column()?.expect("sequence is the second column");
-        column.typed::<ByteArrayType>().write_batch(&sequences, None, None)?;
-        column.close()?;
-
-        let levels: Vec<i16> = rows.expression.iter().map(|v| i16::from(v.is_some())).collect();
-        let values: Vec<f64> = rows.expression.iter().copied().flatten().collect();
-        let mut column = group.next_column()?.expect("expression is the third column");
-        column.typed::<DoubleType>().write_batch(&values, Some(&levels), None)?;
-        column.close()?;
-        group.close().map(drop)
-    }
 }
 
 /// Writes rows as the challenge does: `sequence<TAB>expression`, no header, `nan` where unlabelled.
@@ -329,6 +169,7 @@ pub fn write_tsv(rows: &Rows, out: &mut dyn Write) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::row_groups::GROUP_ROWS;
 
     fn made_up(n: usize) -> Rows {
         let mut rows = Rows::default();
@@ -357,8 +198,9 @@ mod tests {
         let rows = made_up(GROUP_ROWS + 999);
         write(&one, &rows).expect("written");
         let mut writer = Writer::create(&many).expect("created");
-        for i in 0..rows.len() {
-            writer.push(rows.pos[i], rows.sequences.get(i), rows.expression[i]).expect("pushed");
+        for start in (0..rows.len()).step_by(997) {
+            let places: Vec<usize> = (start..rows.len().min(start + 997)).collect();
+            writer.append(rows.select(&places)).expect("appended");
         }
         writer.finish().expect("finished");
         assert!(fs_err::read(one).expect("read") == fs_err::read(many).expect("read"));

@@ -1,20 +1,16 @@
 //! Text input, plain or compressed, read in whole lines with bounded memory.
 
 use super::DataError;
-use flate2::bufread::MultiGzDecoder;
-use std::io::{BufRead, BufReader, ErrorKind, Read};
+use super::unpack::Unpacked;
+use std::io::BufRead;
 use std::path::Path;
 
 /// The longest line that is kept; what goes on longer is cut there and said to be too long.
 pub const LINE_LIMIT: usize = 1 << 16;
 
-const BUFFER: usize = 1 << 18;
-
 /// Lines of a text file: plain, gzip (of any number of members) or zstd, told by content.
 pub struct Lines {
-    input: Box<dyn BufRead + Send>,
-    label: String,
-    packing: &'static str,
+    text: Unpacked,
     line: Vec<u8>,
     number: u64,
 }
@@ -32,46 +28,15 @@ pub struct Line<'a> {
 impl Lines {
     /// Opens a file; messages name it `label`.
     pub fn open(path: &Path, label: &str) -> Result<Self, DataError> {
-        let meta = fs_err::metadata(path)?;
-        if meta.is_dir() {
-            return Err(DataError::Input(format!("{label}: a folder, where a text file is needed")));
-        }
-        Self::new(fs_err::File::open(path)?, label)
+        Ok(Self::new(open(path, label)?))
     }
 
-    /// Takes any input.
-    pub fn new(input: impl Read + Send + 'static, label: &str) -> Result<Self, DataError> {
-        let mut input = BufReader::with_capacity(BUFFER, input);
-        let magic = peek(&mut input)?;
-        let refuse =
-            |what: &str| Err(DataError::Input(format!("{label}: {what}; give it as plain text, gzip or zstd")));
-        let (input, packing): (Box<dyn BufRead + Send>, _) = match magic.as_slice() {
-            [] => return Err(DataError::Input(format!("{label}: the file is empty"))),
-            [0x1f, 0x8b, ..] => (Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input))), "gzip"),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                (Box::new(BufReader::with_capacity(BUFFER, zstd::stream::read::Decoder::with_buffer(input)?)), "zstd")
-            }
-            [b'P', b'K', 3, 4, ..] => return refuse("a zip archive (or a spreadsheet)"),
-            [b'B', b'Z', b'h', ..] => return refuse("compressed with bzip2"),
-            [0xfd, b'7', b'z', b'X', ..] => return refuse("compressed with xz"),
-            [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => return refuse("text in UTF-16"),
-            [b'P', b'A', b'R', b'1', ..] => return refuse("a Parquet file, where text is needed"),
-            _ => (Box::new(input), "text"),
-        };
-        let mut lines = Self { input, label: label.to_owned(), packing, line: Vec::new(), number: 0 };
-        // An archive of an empty file, and a byte order mark.
-        let start = lines.fill()?;
-        if start == 0 {
-            return Err(DataError::Input(format!("{label}: the file is empty once unpacked ({packing})")));
-        }
-        if lines.input.fill_buf()?.starts_with(b"\xef\xbb\xbf") {
-            lines.input.consume(3);
-        }
-        Ok(lines)
+    pub fn new(text: Unpacked) -> Self {
+        Self { text, line: Vec::new(), number: 0 }
     }
 
     pub fn label(&self) -> &str {
-        &self.label
+        self.text.label()
     }
 
     /// Gives the next line, without its `\n` or `\r\n`; `None` at the end.
@@ -83,7 +48,7 @@ impl Lines {
                 break;
             }
             any = true;
-            let buffer = self.input.fill_buf()?;
+            let buffer = self.text.input.fill_buf()?;
             let (end, used) = match buffer.iter().position(|&b| b == b'\n') {
                 Some(end) => (end, end + 1),
                 None => (buffer.len(), buffer.len()),
@@ -91,7 +56,7 @@ impl Lines {
             let room = LINE_LIMIT - self.line.len();
             self.line.extend_from_slice(&buffer[..end.min(room)]);
             cut |= end > room;
-            self.input.consume(used);
+            self.text.input.consume(used);
             if used > end {
                 break;
             }
@@ -106,35 +71,28 @@ impl Lines {
 
     /// Makes sure that the buffer holds something, and gives its length; 0 at the end.
     fn fill(&mut self) -> Result<usize, DataError> {
-        let (label, packing, line) = (&self.label, self.packing, self.number);
-        match self.input.fill_buf() {
+        match self.text.input.fill_buf() {
             Ok(buffer) => Ok(buffer.len()),
-            Err(error) if packing == "text" => Err(DataError::Io(error)),
-            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(DataError::Input(format!(
-                "{label}:{}: the {packing} stream ends early: the file is cut off after {line} whole lines; fetch it again",
-                line + 1
-            ))),
-            Err(error) => Err(DataError::Input(format!(
-                "{label}:{}: the {packing} stream is damaged after {line} whole lines ({error}); fetch it again",
-                line + 1
-            ))),
+            Err(error) => Err(self.text.fault(error, self.number)),
         }
     }
 }
 
-/// The first bytes of an input, left unread.
-fn peek(input: &mut impl BufRead) -> Result<Vec<u8>, DataError> {
-    let buffer = input.fill_buf()?;
-    Ok(buffer[..buffer.len().min(8)].to_vec())
+/// Opens a text file; messages name it `label`.
+pub fn open(path: &Path, label: &str) -> Result<Unpacked, DataError> {
+    if fs_err::metadata(path)?.is_dir() {
+        return Err(DataError::Input(format!("{label}: a folder, where a text file is needed")));
+    }
+    Unpacked::new(fs_err::File::open(path)?, label)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{Cursor, Write};
+    use std::io::{Cursor, Read, Write};
 
     fn lines(bytes: &[u8]) -> Result<Vec<String>, DataError> {
-        let mut lines = Lines::new(Cursor::new(bytes.to_vec()), "in.tsv")?;
+        let mut lines = Lines::new(Unpacked::new(Cursor::new(bytes.to_vec()), "in.tsv")?);
         let mut found = Vec::new();
         while let Some(line) = lines.next_line()? {
             found.push(String::from_utf8_lossy(line.text).into_owned());
@@ -174,7 +132,8 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_takes_bounded_memory() {
-        let mut lines = Lines::new(std::io::repeat(b'A').take(10 << 20), "in.tsv").expect("opened");
+        let endless = std::io::repeat(b'A').take(10 << 20);
+        let mut lines = Lines::new(Unpacked::new(endless, "in.tsv").expect("opened"));
         let line = lines.next_line().expect("read").expect("a line");
         assert!(line.cut && line.text.len() == LINE_LIMIT);
         assert_eq!(lines.next_line().expect("read"), None);

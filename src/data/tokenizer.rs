@@ -26,12 +26,16 @@ const SIZE_LIMIT: u64 = 4 << 20;
 pub struct Counts(BTreeMap<u8, u64>);
 
 impl Counts {
-    pub fn add(&mut self, sequences: &super::rows::Sequences) {
+    /// Counts the letters of some rows.
+    pub fn of(sequences: &super::rows::Sequences) -> Self {
         let mut counts = [0_u64; 256];
         sequences.iter().flatten().for_each(|&letter| counts[usize::from(letter)] += 1);
-        for (letter, count) in (0..=255_u8).zip(counts).filter(|&(_, count)| count > 0) {
-            *self.0.entry(letter).or_default() += count;
-        }
+        Self((0..=255_u8).zip(counts).filter(|&(_, count)| count > 0).collect())
+    }
+
+    /// Adds the counts of other rows.
+    pub fn add(&mut self, other: &Self) {
+        other.0.iter().for_each(|(letter, count)| *self.0.entry(*letter).or_default() += count);
     }
 }
 
@@ -135,7 +139,7 @@ mod tests {
     fn counts(sequences: &[&str]) -> Counts {
         let (mut all, mut counts) = (Sequences::default(), Counts::default());
         sequences.iter().for_each(|s| all.push(s.as_bytes()));
-        counts.add(&all);
+        counts.add(&Counts::of(&all));
         counts
     }
 

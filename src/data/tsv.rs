@@ -1,64 +1,126 @@
 //! The challenge's rows as text: `sequence<TAB>expression`, a header or none.
 
 use super::DataError;
-use super::check::{self, BadRow};
-use super::columns::GROUP_ROWS;
+use super::blocks::Blocks;
+use super::check::{self, BadRow, Faults};
 use super::rows::Rows;
-use super::text::{Line, Lines};
-use std::path::Path;
+use super::text::LINE_LIMIT;
+use rayon::prelude::*;
 
-/// Reads rows from text, batch by batch; bad ones are reported, not kept.
+/// Reads rows from text, blocks of lines side by side; bad ones are reported, not kept.
 ///
 /// A row's `pos` counts data lines from 0, bad ones included, so that it finds the row in the file again.
 pub struct Reader {
-    lines: Lines,
+    blocks: Blocks,
     labels_required: bool,
+    /// Lines of the blocks before.
+    lines: u64,
+    /// The position of the next data line.
     pos: i64,
-    /// Line numbers of empty lines that may still turn out to stand at the end, where they mean nothing.
-    blank: Vec<u64>,
-    bases: Vec<u8>,
+    /// Empty lines that the text so far ends with: at the end of the file they mean nothing.
+    blank: u64,
 }
 
-/// More empty lines than this in a row are reported as one.
-const BLANK_LIMIT: usize = 100;
+/// What one block holds, its lines and rows counted for themselves.
+#[derive(Default)]
+struct Parsed {
+    /// `pos`: data lines before it, those after the leading empty lines.
+    rows: Rows,
+    /// Lines count from 1.
+    faults: Faults,
+    lines: u64,
+    /// Rows, bad rows, and empty lines between them.
+    data_lines: u64,
+    /// The line of the first of them.
+    first: u64,
+    /// Empty lines before the first and after the last data line.
+    leading: u64,
+    trailing: u64,
+}
 
 impl Reader {
-    /// Opens a file; messages name it `label`.
-    pub fn open(path: &Path, label: &str, labels_required: bool) -> Result<Self, DataError> {
-        Ok(Self::new(Lines::open(path, label)?, labels_required))
+    pub fn new(blocks: Blocks, labels_required: bool) -> Self {
+        Self { blocks, labels_required, lines: 0, pos: 0, blank: 0 }
     }
 
-    pub fn new(lines: Lines, labels_required: bool) -> Self {
-        Self { lines, labels_required, pos: 0, blank: Vec::new(), bases: Vec::new() }
-    }
-
-    /// Gives the next rows, and adds the bad ones met on the way to `bad`; `None` at the end.
-    pub fn next_batch(&mut self, bad: &mut Vec<BadRow>) -> Result<Option<Rows>, DataError> {
-        let mut rows = Rows::default();
-        let already = bad.len();
-        // Bad rows count too: a file of nothing else must not be read in one go.
-        while rows.len() + (bad.len() - already) < GROUP_ROWS {
-            let Some(line) = self.lines.next_line()? else { break };
-            if line.text.is_empty() {
-                if self.blank.len() < BLANK_LIMIT {
-                    self.blank.push(line.number);
-                }
-                continue;
-            }
-            if line.number == 1 && is_header(line.text) {
-                continue;
-            }
-            for number in self.blank.drain(..) {
-                self.pos += 1;
-                bad.push(BadRow { line: number, column: 1, reason: "the line is empty".into() });
-            }
-            match parse(line, self.labels_required, &mut self.bases) {
-                Ok(expression) => rows.push(self.pos, &self.bases, expression),
-                Err((at, reason)) => bad.push(BadRow { line: line.number, column: at + 1, reason }),
-            }
-            self.pos += 1;
+    /// Gives the next rows, and adds the bad ones met on the way to `faults`; `None` at the end.
+    pub fn next_batches(&mut self, faults: &mut Faults) -> Result<Option<Vec<Rows>>, DataError> {
+        let blocks = self.blocks.next(8 * rayon::current_num_threads(), self.lines)?;
+        if blocks.is_empty() {
+            return Ok(None);
         }
-        Ok((!rows.is_empty() || bad.len() > already).then_some(rows))
+        let (labels_required, start) = (self.labels_required, self.lines == 0);
+        let parsed: Vec<Parsed> = blocks
+            .into_par_iter()
+            .enumerate()
+            .map(|(i, block)| Parsed::of(&block, start && i == 0, labels_required))
+            .collect();
+        Ok(Some(parsed.into_iter().map(|parsed| self.place(parsed, faults)).collect()))
+    }
+
+    /// Gives the rows of the next block their places in the file.
+    fn place(&mut self, parsed: Parsed, faults: &mut Faults) -> Rows {
+        let Parsed { mut rows, faults: met, lines, data_lines, first, leading, trailing } = parsed;
+        self.blank += leading;
+        if data_lines > 0 {
+            // A row follows: the empty lines do stand between rows.
+            let end = self.lines + first - 1;
+            (end - self.blank..end).for_each(|line| faults.add(empty_line(line + 1)));
+            self.pos += self.blank as i64;
+            rows.pos.iter_mut().for_each(|pos| *pos += self.pos);
+            self.pos += data_lines as i64;
+            self.blank = trailing;
+            faults.count += met.count - met.listed.len() as u64;
+            met.listed.into_iter().for_each(|row| faults.add(BadRow { line: row.line + self.lines, ..row }));
+        }
+        self.lines += lines;
+        rows
+    }
+}
+
+fn empty_line(line: u64) -> BadRow {
+    BadRow { line, column: 1, reason: "the line is empty".into() }
+}
+
+impl Parsed {
+    /// Parses a block; `start`: its first line may be a header.
+    fn of(block: &[u8], start: bool, labels_required: bool) -> Self {
+        let mut parsed = Self::default();
+        let mut rest = block;
+        while !rest.is_empty() {
+            let end = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = rest[..end].strip_suffix(b"\r").unwrap_or(&rest[..end]);
+            rest = rest.get(end + 1..).unwrap_or_default();
+            parsed.lines += 1;
+            if line.is_empty() {
+                parsed.trailing += 1;
+            } else if !(start && parsed.lines == 1 && is_header(line)) {
+                parsed.data_line(line, labels_required);
+            }
+        }
+        if parsed.data_lines == 0 {
+            parsed.leading = std::mem::take(&mut parsed.trailing);
+        }
+        parsed
+    }
+
+    fn data_line(&mut self, line: &[u8], labels_required: bool) {
+        let blank = std::mem::take(&mut self.trailing);
+        if self.data_lines == 0 {
+            (self.first, self.leading) = (self.lines, blank);
+        } else {
+            (self.lines - blank..self.lines).for_each(|line| self.faults.add(empty_line(line)));
+            self.data_lines += blank;
+        }
+        let pos = self.data_lines as i64;
+        match self.rows.sequences.push_with(|bases| parse(line, labels_required, bases)) {
+            Ok(expression) => {
+                self.rows.pos.push(pos);
+                self.rows.expression.push(expression);
+            }
+            Err((at, reason)) => self.faults.add(BadRow { line: self.lines, column: at + 1, reason }),
+        }
+        self.data_lines += 1;
     }
 }
 
@@ -72,41 +134,47 @@ fn is_header(line: &[u8]) -> bool {
         && fields.next().is_none_or(|value| !value.is_empty() && check::expression(value, false).is_err())
 }
 
-fn parse(line: Line<'_>, labels_required: bool, bases: &mut Vec<u8>) -> Result<Option<f64>, (usize, String)> {
-    if line.cut {
-        return Err((line.text.len(), format!("the line is longer than {} bytes", line.text.len())));
+/// Adds the bases of a line to `bases` and gives its value; an error is a place from 0 and a reason.
+fn parse(line: &[u8], labels_required: bool, bases: &mut Vec<u8>) -> Result<Option<f64>, (usize, String)> {
+    if line.len() > LINE_LIMIT {
+        return Err((LINE_LIMIT, format!("the line is longer than {LINE_LIMIT} bytes")));
     }
-    let mut tabs = line.text.iter().enumerate().filter(|&(_, &b)| b == b'\t').map(|(at, _)| at);
-    let (first, second) = (tabs.next(), tabs.next());
-    if let Some(second) = second {
-        let columns = 3 + tabs.count();
-        return Err((second, format!("{columns} columns, where two are expected: sequence<TAB>expression")));
-    }
-    let (sequence, value) = line.text.split_at(first.unwrap_or(line.text.len()));
-    check::sequence(sequence, bases)?;
-    let Some(tab) = first else {
-        // A plain list of sequences is what one has before measuring.
-        return if labels_required {
-            Err((line.text.len(), "1 column, where two are expected: sequence<TAB>expression".into()))
-        } else {
-            Ok(None)
-        };
+    let tab = memchr::memchr(b'\t', line);
+    let (sequence, value) = match tab {
+        Some(tab) => (&line[..tab], &line[tab + 1..]),
+        None => (line, &[][..]),
     };
-    check::expression(&value[1..], labels_required).map_err(|reason| (tab + 1, reason))
+    if let Some(second) = memchr::memchr(b'\t', value) {
+        let columns = 2 + memchr::memchr_iter(b'\t', value).count();
+        let at = sequence.len() + 1 + second;
+        return Err((at, format!("{columns} columns, where two are expected: sequence<TAB>expression")));
+    }
+    check::sequence(sequence, bases)?;
+    match tab {
+        Some(tab) => check::expression(value, labels_required).map_err(|reason| (tab + 1, reason)),
+        None if labels_required => {
+            Err((line.len(), "1 column, where two are expected: sequence<TAB>expression".into()))
+        }
+        // A plain list of sequences is what one has before measuring.
+        None => Ok(None),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::unpack::Unpacked;
     use std::io::Cursor;
 
     fn read(text: &str, labels_required: bool) -> (Rows, Vec<BadRow>) {
-        let lines = Lines::new(Cursor::new(text.to_owned().into_bytes()), "in.tsv").expect("opened");
-        let (mut reader, mut bad, mut rows) = (Reader::new(lines, labels_required), Vec::new(), Rows::default());
-        while let Some(batch) = reader.next_batch(&mut bad).expect("read") {
-            rows.append(&batch);
+        let text = Unpacked::new(Cursor::new(text.to_owned().into_bytes()), "in.tsv").expect("opened");
+        let mut reader = Reader::new(Blocks::new(text).expect("started"), labels_required);
+        let (mut faults, mut rows) = (Faults::default(), Rows::default());
+        while let Some(batches) = reader.next_batches(&mut faults).expect("read") {
+            batches.iter().for_each(|batch| rows.append(batch));
         }
-        (rows, bad)
+        assert_eq!(faults.listed.len() as u64, faults.count.min(100));
+        (rows, faults.listed)
     }
 
     #[test]
@@ -135,5 +203,37 @@ mod tests {
         for (text, faults) in [("ACGX\t3\nA\t1\n", 1), ("ACGT\tx\nA\t1\n", 1), ("seq\tvalue\nA\t1\n", 0)] {
             assert_eq!(read(text, true).1.len(), faults, "{text:?}");
         }
+    }
+
+    #[test]
+    fn places_hold_across_blocks() {
+        // Some megabytes: bad and empty lines stand in several blocks, and around their edges.
+        let line = |i: usize| match i {
+            i if i % 50_021 == 7 => String::new(),
+            i if i % 40_009 == 11 => format!("ACGX\t{i}"),
+            i => format!("{}\t{i}", "ACGTN".repeat(i % 9 + 1)),
+        };
+        let text: Vec<String> = (0..200_000).map(line).collect();
+        let (rows, bad) = read(&(text.join("\n") + "\n\n\n"), true);
+        let expected: Vec<i64> =
+            (0..200_000).filter(|&i| i % 50_021 != 7 && i % 40_009 != 11).map(|i| i as i64).collect();
+        assert!(rows.pos == expected && rows.expression.iter().zip(&rows.pos).all(|(v, pos)| *v == Some(*pos as f64)));
+        let lines: Vec<u64> = bad.iter().map(|b| b.line).collect();
+        let mut expected: Vec<u64> =
+            (0..200_000).filter(|&i| i % 50_021 == 7 || i % 40_009 == 11).map(|i| i + 1).collect();
+        expected.sort_unstable();
+        assert_eq!(lines, expected);
+    }
+
+    #[test]
+    fn many_bad_lines_are_counted_and_the_first_listed() {
+        let text = "ACGX\t1\n".repeat(300_000) + &"\n".repeat(300) + "A\t1\n";
+        let blocks = Blocks::new(Unpacked::new(Cursor::new(text.into_bytes()), "t").expect("opened")).expect("started");
+        let (mut reader, mut faults) = (Reader::new(blocks, true), Faults::default());
+        let mut pos = Vec::new();
+        while let Some(batches) = reader.next_batches(&mut faults).expect("read") {
+            batches.iter().for_each(|batch| pos.extend_from_slice(&batch.pos));
+        }
+        assert_eq!((faults.count, faults.listed.len(), pos), (300_300, 100, vec![300_300]));
     }
 }

@@ -1,6 +1,7 @@
 //! A batch of packed tokens: rows end to end, no padding.
 
 use super::kernels::norm::Place;
+use crate::data::tokens::Tokens;
 use std::ops::Range;
 
 /// Token ids of rows, end to end.
@@ -26,6 +27,17 @@ impl Batch {
     pub fn new<'a>(rows: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let mut batch = Self::default();
         rows.into_iter().for_each(|row| batch.push(row));
+        batch
+    }
+
+    /// Packs the rows of `tokens` at these places.
+    pub fn of(tokens: &Tokens, rows: &[usize]) -> Self {
+        let (mut batch, mut ids) = (Self::default(), Vec::new());
+        for &row in rows {
+            ids.clear();
+            tokens.extend(row, &mut ids);
+            batch.push(&ids);
+        }
         batch
     }
 

@@ -6,6 +6,7 @@
 use super::{Batch, Bert, Model, ModelError};
 use crate::data::encode::Encoder;
 use crate::data::rows::Sequences;
+use crate::data::tokens::Tokens;
 
 /// Rows encoded at a time: bounds memory for any number of rows.
 const WINDOW: usize = 16_384;
@@ -14,9 +15,9 @@ const WINDOW: usize = 16_384;
 const TOKENS: usize = 8192;
 
 /// Predicts for rows of token ids; call it within a pool of threads.
-pub fn encoded(bert: &Bert, parameters: &[f32], rows: &Sequences) -> Vec<f64> {
+pub fn encoded(bert: &Bert, parameters: &[f32], rows: &Tokens) -> Vec<f64> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|&row| rows.get(row).len());
+    order.sort_by_key(|&row| rows.length(row));
     let mut out = vec![0.0; rows.len()];
     let mut rest = &order[..];
     while !rest.is_empty() {
@@ -24,13 +25,13 @@ pub fn encoded(bert: &Bert, parameters: &[f32], rows: &Sequences) -> Vec<f64> {
         let fits = rest
             .iter()
             .take_while(|&&row| {
-                tokens += rows.get(row).len();
+                tokens += rows.length(row);
                 tokens <= TOKENS
             })
             .count()
             .max(1);
         let (now, later) = rest.split_at(fits);
-        let batch = Batch::new(now.iter().map(|&row| rows.get(row)));
+        let batch = Batch::of(rows, now);
         for (&row, value) in now.iter().zip(bert.predict(parameters, &batch)) {
             out[row] = f64::from(value);
         }
@@ -65,16 +66,10 @@ impl Model {
 }
 
 /// Encodes rows; one without a token is an error.
-pub fn encode<'a>(encoder: &Encoder, rows: impl IntoIterator<Item = &'a [u8]>) -> Result<Sequences, ModelError> {
-    let mut tokens = Sequences::default();
-    let mut ids = Vec::new();
-    for (row, sequence) in rows.into_iter().enumerate() {
-        ids.clear();
-        encoder.encode(sequence, &mut ids);
-        if ids.is_empty() {
-            return Err(ModelError::Input(format!("row {} has no bases", row + 1)));
-        }
-        tokens.push(&ids);
+fn encode<'a>(encoder: &Encoder, rows: impl Iterator<Item = &'a [u8]>) -> Result<Tokens, ModelError> {
+    let tokens = encoder.encode_all(rows);
+    match (0..tokens.len()).find(|&row| tokens.length(row) == 0) {
+        Some(row) => Err(ModelError::Input(format!("row {} has no bases", row + 1))),
+        None => Ok(tokens),
     }
-    Ok(tokens)
 }

@@ -1,8 +1,8 @@
 //! `import-sequences`: reads and checks the challenge's rows, and writes them as Parquet.
 
 use crate::artifact::Format;
-use crate::data::check::BadRow;
-use crate::data::import::{Source, Summary};
+use crate::data::check::Faults;
+use crate::data::import::{Facts, Source, Summary};
 use crate::data::rows::Writer;
 use crate::name::PortName;
 use crate::stage::{Contract, Estimate, Machine, Port, Size, Stage, StageContext, StageError};
@@ -48,15 +48,13 @@ impl Default for ImportSequences {
 
 /// Faults shown in one message; further ones are counted.
 const SHOWN: usize = 10;
-/// Dropped rows listed in the metrics; further ones are counted.
-const LISTED: usize = 100;
 /// Bytes that a row of the challenge takes in a gzip file.
 const PACKED_ROW: u64 = 34;
 
 impl Stage for ImportSequences {
-    /// 1: first.
+    /// 1: first. 2: rows in zstd level 1.
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn contract(&self) -> Contract {
@@ -78,45 +76,44 @@ impl Stage for ImportSequences {
         let label = ctx.label("file");
         let mut source = Source::open(ctx.input("file"), &label, self.labels == Labels::Required)?;
         let mut writer = Writer::create(&ctx.output("rows", Format::Rows))?;
-        let (mut summary, mut bad, mut faults) = (Summary::default(), Vec::new(), Vec::new());
-        let mut bad_rows = 0_u64;
-        while let Some(batch) = source.next_batch(&mut bad)? {
+        let (mut summary, mut faults) = (Summary::new(ctx.scratch()), Faults::default());
+        while let Some(batches) = source.next_batches(&mut faults)? {
             if ctx.is_cancelled() {
                 return Err(StageError::Cancelled);
             }
-            bad_rows += bad.len() as u64;
-            let room = LISTED - faults.len();
-            faults.extend(bad.drain(..).take(room));
-            if self.bad_rows == BadRows::Error && faults.len() >= SHOWN {
+            if self.bad_rows == BadRows::Error && faults.count >= SHOWN as u64 {
                 break;
             }
-            summary.add(&batch);
-            writer.append(&batch)?;
-            ctx.progress(summary.rows() + bad_rows, 0, "rows");
+            summary.add(&batches)?;
+            batches.into_iter().try_for_each(|batch| writer.append(batch))?;
+            ctx.progress(summary.rows() + faults.count, 0, "rows");
         }
-        if self.bad_rows == BadRows::Error && bad_rows > 0 {
-            return Err(StageError::Input(refusal(&label, &source, &faults, bad_rows)));
+        if self.bad_rows == BadRows::Error && faults.count > 0 {
+            return Err(StageError::Input(refusal(&label, &source, &faults)));
         }
         if summary.rows() == 0 {
-            let why = faults.first().map_or_else(
+            let why = faults.listed.first().map_or_else(
                 || "it has no rows: expected lines of sequence<TAB>expression".to_owned(),
-                |fault| format!("none of its {bad_rows} rows can be used; the first: {}", source.place(&label, fault)),
+                |fault| {
+                    let (count, first) = (faults.count, source.place(&label, fault));
+                    format!("none of its {count} rows can be used; the first: {first}")
+                },
             );
             return Err(StageError::Input(format!("{label}: {why}")));
         }
         writer.finish()?;
-        if bad_rows > 0 {
-            ctx.warning(&format!("{label}: {bad_rows} rows dropped; the stage's metrics list them"));
+        if faults.count > 0 {
+            ctx.warning(&format!("{label}: {} rows dropped; the stage's metrics list them", faults.count));
         }
-        let metrics = metrics(summary, &faults, bad_rows);
+        let metrics = metrics(summary.facts()?, &faults);
         fs_err::write(ctx.output("metrics", Format::Metrics), format!("{metrics:#}\n"))?;
         Ok(())
     }
 }
 
-fn refusal(label: &str, source: &Source, faults: &[BadRow], count: u64) -> String {
-    let mut lines: Vec<String> = faults.iter().take(SHOWN).map(|fault| source.place(label, fault)).collect();
-    if count > SHOWN as u64 {
+fn refusal(label: &str, source: &Source, faults: &Faults) -> String {
+    let mut lines: Vec<String> = faults.listed.iter().take(SHOWN).map(|fault| source.place(label, fault)).collect();
+    if faults.count > SHOWN as u64 {
         // Reading stopped there: how many more there are is not known.
         lines.push("and more".to_owned());
     }
@@ -124,11 +121,10 @@ fn refusal(label: &str, source: &Source, faults: &[BadRow], count: u64) -> Strin
     lines.join("\n")
 }
 
-fn metrics(summary: Summary, faults: &[BadRow], dropped: u64) -> Value {
-    let facts = summary.facts();
+fn metrics(facts: Facts, faults: &Faults) -> Value {
     json!({
         "rows": facts.rows,
-        "dropped": dropped,
+        "dropped": faults.count,
         "duplicates": facts.duplicates,
         "labelled": facts.labelled,
         "unlabelled": facts.rows - facts.labelled,
@@ -136,7 +132,7 @@ fn metrics(summary: Summary, faults: &[BadRow], dropped: u64) -> Value {
         "sd": facts.sd,
         "shortest": facts.shortest,
         "longest": facts.longest,
-        "dropped_rows": faults,
+        "dropped_rows": faults.listed,
     })
 }
 

@@ -2,10 +2,11 @@
 
 use crate::artifact::Format;
 use crate::data::bins::Rule;
-use crate::data::rows::{Reader, Writer};
+use crate::data::rows::{self, Batches, Reader, Rows, Writer};
 use crate::name::PortName;
 use crate::seed::{Seed, shuffle};
 use crate::stage::{Contract, Estimate, Machine, Port, Size, Stage, StageContext, StageError};
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -42,9 +43,9 @@ impl Default for SampleBins {
 }
 
 impl Stage for SampleBins {
-    /// 1: first.
+    /// 1: first. 2: rows in zstd level 1.
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn contract(&self) -> Contract {
@@ -92,16 +93,15 @@ impl Stage for SampleBins {
         let mut reader = Reader::open(ctx.input("rows"), &label)?;
         let mut writer = Writer::create(&ctx.output("rows", Format::Rows))?;
         let mut place = 0;
-        while let Some(batch) = reader.next_batch()? {
+        while let Some(batches) = reader.next_batches()? {
             if ctx.is_cancelled() {
                 return Err(StageError::Cancelled);
             }
-            for i in 0..batch.len() {
-                if chosen[place] {
-                    writer.push(batch.pos[i], batch.sequences.get(i), batch.expression[i])?;
-                }
-                place += 1;
-            }
+            let drawn: Vec<Rows> = rows::placed(batches, &mut place)
+                .into_par_iter()
+                .map(|(first, batch)| batch.part(|i, _| chosen[first + i]).0)
+                .collect();
+            drawn.into_iter().try_for_each(|rows| writer.append(rows))?;
             ctx.progress(place as u64, places.rows as u64, "rows");
         }
         let rows = writer.finish()?;
@@ -144,9 +144,8 @@ impl Places {
     fn read(reader: Reader, stage: &SampleBins) -> Result<Self, StageError> {
         let count = stage.bins as usize;
         let mut places = Self { bins: vec![Vec::new(); count], rows: 0, excluded: 0, unlabelled: 0 };
-        let mut reader = reader.without_sequences();
-        while let Some(batch) = reader.next_batch()? {
-            for value in &batch.expression {
+        for batch in Batches::from(reader.without_sequences()) {
+            for value in &batch?.expression {
                 match value.map(|value| stage.rule().bin(value, count)) {
                     Some(Some(bin)) => places.bins[bin].push(places.rows),
                     Some(None) => places.excluded += 1,
@@ -187,7 +186,6 @@ impl SampleBins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::rows::{self, Rows};
     use crate::stages::bench::Bench;
 
     fn made_up() -> Rows {

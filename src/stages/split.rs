@@ -1,10 +1,11 @@
 //! `split`: parts rows into training and test rows.
 
 use crate::artifact::Format;
-use crate::data::rows::{Reader, Writer};
+use crate::data::rows::{self, Reader, Rows, Writer};
 use crate::name::PortName;
 use crate::seed::{Seed, shuffle};
 use crate::stage::{Contract, Estimate, Machine, Port, Size, Stage, StageContext, StageError};
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,9 +37,9 @@ impl Default for Split {
 }
 
 impl Stage for Split {
-    /// 1: first.
+    /// 1: first. 2: rows in zstd level 1.
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn contract(&self) -> Contract {
@@ -68,25 +69,33 @@ impl Stage for Split {
         let mut reader = Reader::open(ctx.input("rows"), &label)?;
         let total = reader.rows();
         let chosen = match self.by {
-            SplitBy::Random => Some(self.draw(total)),
+            SplitBy::Random => Some(self.draw(total).ok_or_else(|| {
+                StageError::Input(format!(
+                    "{label}: {total} rows are more than a random split can part; use `by: sequence-hash`"
+                ))
+            })?),
             SplitBy::SequenceHash => None,
         };
         let (train, test) = (ctx.output("train", Format::Rows), ctx.output("test", Format::Rows));
         let (mut train, mut test) = (Writer::create(&train)?, Writer::create(&test)?);
         let mut place = 0;
-        while let Some(batch) = reader.next_batch()? {
+        while let Some(batches) = reader.next_batches()? {
             if ctx.is_cancelled() {
                 return Err(StageError::Cancelled);
             }
-            for i in 0..batch.len() {
-                let sequence = batch.sequences.get(i);
-                let held_out = match &chosen {
-                    Some(chosen) => chosen[place],
-                    None => self.holds_out(sequence),
-                };
-                let part = if held_out { &mut test } else { &mut train };
-                part.push(batch.pos[i], sequence, batch.expression[i])?;
-                place += 1;
+            let placed = rows::placed(batches, &mut place);
+            let parts: Vec<(Rows, Rows)> = placed
+                .into_par_iter()
+                .map(|(first, batch)| {
+                    batch.part(|i, sequence| match &chosen {
+                        Some(chosen) => !chosen[first + i],
+                        None => !self.holds_out(sequence),
+                    })
+                })
+                .collect();
+            for (kept, held_out) in parts {
+                train.append(kept)?;
+                test.append(held_out)?;
             }
             ctx.progress(place as u64, total, "rows");
         }
@@ -111,14 +120,13 @@ impl Split {
         if (exact - whole).abs() < 1e-9 * exact.max(1.0) { whole as u64 } else { exact.ceil() as u64 }
     }
 
-    /// Draws the test rows: for each row, whether it is one.
-    fn draw(&self, rows: u64) -> Vec<bool> {
-        let rows = usize::try_from(rows).expect("rows fit the memory's address space");
-        let mut order: Vec<usize> = (0..rows).collect();
+    /// Draws the test rows: for each row, whether it is one. `None` for more than 2^32 rows.
+    fn draw(&self, rows: u64) -> Option<Vec<bool>> {
+        let mut order: Vec<u32> = (0..u32::try_from(rows).ok()?).collect();
         shuffle(&mut Seed(self.seed).rng("split"), &mut order);
-        let mut chosen = vec![false; rows];
-        order.iter().take(self.test_rows(rows as u64) as usize).for_each(|&i| chosen[i] = true);
-        chosen
+        let mut chosen = vec![false; order.len()];
+        order.iter().take(self.test_rows(rows as u64) as usize).for_each(|&i| chosen[i as usize] = true);
+        Some(chosen)
     }
 
     /// Whether the hash of a sequence, as a number in [0, 1), lies below the share.
@@ -134,7 +142,6 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::rows::{self, Rows};
     use crate::stages::bench::Bench;
     use std::collections::BTreeSet;
 

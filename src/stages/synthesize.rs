@@ -1,7 +1,7 @@
 //! `synthesize`: makes up seeded promoters in the challenge's form, with expression from composition and planted motifs.
 
 use crate::artifact::Format;
-use crate::data::rows::Writer;
+use crate::data::rows::{Rows, Writer};
 use crate::data::synthetic;
 use crate::name::PortName;
 use crate::seed::Seed;
@@ -10,6 +10,7 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 /// Makes up seeded promoters in the challenge's form, with expression from planted motifs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,11 +29,13 @@ impl Default for Synthesize {
 
 /// Rows made between two looks at the progress.
 const BATCH: u64 = 1 << 16;
+/// Rows that one thread makes in one go.
+const PIECE: u64 = 1 << 12;
 
 impl Stage for Synthesize {
-    /// 1: first.
+    /// 1: first. 2: rows in zstd level 1.
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn contract(&self) -> Contract {
@@ -53,16 +56,25 @@ impl Stage for Synthesize {
             if ctx.is_cancelled() {
                 return Err(StageError::Cancelled);
             }
-            let places = start..self.rows.min(start.saturating_add(BATCH));
-            let made: Vec<(Vec<u8>, f64)> =
-                places.clone().into_par_iter().map(|i| synthetic::row(Seed(self.seed), i)).collect();
-            for (pos, (sequence, expression)) in places.zip(&made) {
-                writer.push(pos as i64, sequence, Some(*expression))?;
-            }
-            ctx.progress(start + made.len() as u64, self.rows, "rows");
+            let end = self.rows.min(start.saturating_add(BATCH));
+            let pieces: Vec<u64> = (start..end).step_by(PIECE as usize).collect();
+            let made: Vec<Rows> = pieces.into_par_iter().map(|from| self.make(from..end.min(from + PIECE))).collect();
+            made.into_iter().try_for_each(|rows| writer.append(rows))?;
+            ctx.progress(end, self.rows, "rows");
         }
         writer.finish()?;
         Ok(())
+    }
+}
+
+impl Synthesize {
+    fn make(&self, places: Range<u64>) -> Rows {
+        let mut rows = Rows::default();
+        for place in places {
+            let (sequence, expression) = synthetic::row(Seed(self.seed), place);
+            rows.push(place as i64, &sequence, Some(expression));
+        }
+        rows
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::artifact::Format;
 use crate::data;
-use crate::data::rows::{Rows, Sequences};
+use crate::data::labelled::Labelled;
 use crate::model::folder::{Model, Tokenizer};
-use crate::model::{Bert, BertConfig, Layout, ModelError, predict, with_threads};
+use crate::model::{Bert, BertConfig, Layout, ModelError, with_threads};
 use crate::name::PortName;
 use crate::seed::Seed;
 use crate::stage::{Contract, Estimate, Machine, Port, Resources, Size, Stage, StageContext, StageError};
@@ -280,18 +280,6 @@ fn efficiency(hidden: usize) -> f64 {
     }
 }
 
-/// Encoded rows and their labels.
-struct Labelled {
-    tokens: Sequences,
-    targets: Vec<f64>,
-}
-
-impl Labelled {
-    fn as_rows(&self) -> training::Rows<'_> {
-        training::Rows { tokens: &self.tokens, targets: &self.targets }
-    }
-}
-
 impl Train {
     /// Everything but writing the outputs.
     fn train(&self, ctx: &StageContext<'_>) -> Result<(Model, serde_json::Value), StageError> {
@@ -302,11 +290,7 @@ impl Train {
         };
         let encoder = start.encoder()?;
         let encoded = |port: &str| -> Result<Labelled, StageError> {
-            let rows = data::rows::read(ctx.input(port))?;
-            let targets = labels(&rows, &ctx.label(port))?;
-            let tokens = predict::encode(&encoder, rows.sequences.iter())
-                .map_err(|e| StageError::Input(format!("{}: {e}", ctx.label(port))))?;
-            Ok(Labelled { tokens, targets })
+            Ok(Labelled::read(ctx.input(port), &ctx.label(port), &encoder)?)
         };
         let train = encoded("train")?;
         let validation = ctx.optional_input("validation").map(|_| encoded("validation")).transpose()?;
@@ -318,8 +302,9 @@ impl Train {
         }
         let options = self.options(train.targets.len());
         let mut watch = Reporter { ctx, rows: train.targets.len() as u64, batch: self.batch_size as u64 };
-        let rows = validation.as_ref().map(Labelled::as_rows);
-        let fitted = match fit(start.bert.clone(), parameters, train.as_rows(), rows, &options, &mut watch) {
+        let rows = validation.as_ref().map(training::Rows::from);
+        let fitted = match fit(start.bert.clone(), parameters, training::Rows::from(&train), rows, &options, &mut watch)
+        {
             Ok(fitted) => fitted,
             Err(error) => return Err(self.failed(error, start, ctx)),
         };
@@ -420,21 +405,6 @@ impl Train {
             ));
         }
     }
-}
-
-/// The labels of all rows; one without is an error.
-fn labels(rows: &Rows, label: &str) -> Result<Vec<f64>, StageError> {
-    if rows.is_empty() {
-        return Err(StageError::Input(format!("{label} has no rows: there is nothing to train on")));
-    }
-    let missing = rows.expression.iter().filter(|label| label.is_none()).count();
-    if missing > 0 {
-        return Err(StageError::Input(format!(
-            "{label}: {missing} of {} rows have no measured expression: training needs labelled rows",
-            rows.len()
-        )));
-    }
-    Ok(rows.expression.iter().flatten().copied().collect())
 }
 
 /// Passes the loop's news on to the stage's context.

@@ -4,6 +4,7 @@ use crate::artifact::Format;
 use crate::data::rows::Reader;
 use crate::data::tokenizer::{Counts, train};
 use crate::stage::{Contract, Port, Stage, StageContext, StageError};
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,12 +31,13 @@ impl Stage for TrainTokenizer {
         let label = ctx.label("rows");
         let mut reader = Reader::open(ctx.input("rows"), &label)?;
         let (mut counts, mut done) = (Counts::default(), 0);
-        while let Some(batch) = reader.next_batch()? {
+        while let Some(batches) = reader.next_batches()? {
             if ctx.is_cancelled() {
                 return Err(StageError::Cancelled);
             }
-            counts.add(&batch.sequences);
-            done += batch.len() as u64;
+            let counted: Vec<Counts> = batches.par_iter().map(|batch| Counts::of(&batch.sequences)).collect();
+            counted.iter().for_each(|of_batch| counts.add(of_batch));
+            done += batches.iter().map(|batch| batch.len() as u64).sum::<u64>();
             ctx.progress(done, reader.rows(), "rows");
         }
         if done == 0 {

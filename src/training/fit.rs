@@ -1,7 +1,8 @@
 //! The loop over epochs and steps.
 
 use super::{AdamW, Loss, Schedule};
-use crate::data::rows::Sequences;
+use crate::data::labelled::Labelled;
+use crate::data::tokens::Tokens;
 use crate::model::bert::StepKey;
 use crate::model::op::{BertOp, Gradient, with_values};
 use crate::model::{Batch, Bert, ModelError, predict};
@@ -15,8 +16,14 @@ use std::time::{Duration, Instant};
 #[derive(Debug, Clone, Copy)]
 pub struct Rows<'a> {
     /// Token ids of each row.
-    pub tokens: &'a Sequences,
+    pub tokens: &'a Tokens,
     pub targets: &'a [f64],
+}
+
+impl<'a> From<&'a Labelled> for Rows<'a> {
+    fn from(rows: &'a Labelled) -> Self {
+        Self { tokens: &rows.tokens, targets: &rows.targets }
+    }
 }
 
 /// Which epoch's weights come out.
@@ -165,7 +172,7 @@ pub fn fit(
             }
             step += 1;
             let began = Instant::now();
-            let batch = Batch::new(rows.iter().map(|&row| train.tokens.get(row)));
+            let batch = Batch::of(train.tokens, rows);
             let targets: Vec<f32> = rows.iter().map(|&row| train.targets[row] as f32).collect();
             let targets = Tensor::from_vec(targets, rows.len(), &Device::Cpu)?;
             let key = StepKey { seed: options.seed.0, step };
@@ -237,10 +244,8 @@ fn order(rows: usize, epoch: u32, options: &Options) -> Vec<usize> {
 }
 
 /// The standard deviation of the predictions for some rows.
-fn spread(bert: &Bert, parameters: &[f32], tokens: &Sequences) -> f64 {
-    let mut some = Sequences::default();
-    (0..tokens.len().min(512)).for_each(|row| some.push(tokens.get(row)));
-    let predictions = predict::encoded(bert, parameters, &some);
+fn spread(bert: &Bert, parameters: &[f32], tokens: &Tokens) -> f64 {
+    let predictions = predict::encoded(bert, parameters, &tokens.first(512));
     let mean = predictions.iter().sum::<f64>() / predictions.len().max(1) as f64;
     (predictions.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / predictions.len().max(1) as f64).sqrt()
 }
