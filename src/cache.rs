@@ -263,6 +263,19 @@ impl Cache {
         Ok(self.store.absorb(path, format, self.session()?, &self.ledger)?)
     }
 
+    /// Moves a file into the store under the digest that its maker, a stage of ours, took while it wrote the file. The
+    /// file is not read again: its size alone is checked.
+    pub fn absorb_sealed(
+        &self,
+        path: &Path,
+        format: Format,
+        digest: Digest,
+        bytes: u64,
+    ) -> Result<Artifact, CacheError> {
+        self.store.absorb_sealed(path, (digest, bytes), self.session()?, &self.ledger)?;
+        Ok(Artifact { digest, bytes, layout: Layout::File, format })
+    }
+
     /// The digest of a user's file or folder, through the stat memo; with its size, and whether it is a folder.
     pub fn digest_source(&self, path: &Path, format: Format) -> Result<Artifact, CacheError> {
         Ok(source::digest(path, format, &self.ledger)?)

@@ -3,6 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, io, path::Path, str::FromStr};
 
+mod writer;
+
+pub use writer::HashingWriter;
+
 /// The plain BLAKE3 of some bytes; written `blake3:` and 64 hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

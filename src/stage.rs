@@ -1,6 +1,7 @@
 //! What a stage is: its contract, what it can see while it runs, how it fails.
 
 use crate::artifact::Format;
+use crate::digest::Digest;
 use crate::name::PortName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,14 @@ impl From<std::io::Error> for StageError {
     }
 }
 
+/// What a stage says of an output file that it hashed while writing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seal {
+    pub digest: Digest,
+    pub bytes: u64,
+}
+
 /// Where a running stage reports to.
 pub trait Sink: Sync {
     fn progress(&self, done: u64, total: u64, unit: &str);
@@ -154,6 +163,8 @@ pub struct StageContext<'a> {
     pub output_dir: PathBuf,
     /// Where each output was put, relative to `output_dir`.
     pub outputs: BTreeMap<PortName, PathBuf>,
+    /// Outputs whose digest the stage knows, because it hashed what it wrote.
+    pub seals: BTreeMap<PortName, Seal>,
     /// A folder named by the action key; survives a failed attempt.
     pub scratch: PathBuf,
     /// Threads to use; the bytes made must not depend on it.
@@ -183,6 +194,13 @@ impl StageContext<'_> {
         let path = self.output_dir.join(&file);
         self.outputs.insert(PortName::parse(port).expect("ports of a contract are valid names"), file);
         path
+    }
+
+    /// Hands in the digest and the size in bytes of an output file that was hashed while it was written
+    /// (`HashingWriter`), so that it is not read again. The file must not be touched afterwards.
+    pub fn sealed(&mut self, port: &str, digest: Digest, bytes: u64) {
+        let port = PortName::parse(port).expect("ports of a contract are valid names");
+        self.seals.insert(port, Seal { digest, bytes });
     }
 
     pub fn scratch(&self) -> &Path {

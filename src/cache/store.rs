@@ -108,21 +108,51 @@ impl Store {
         Ok(Artifact { digest, bytes, layout: Layout::Tree, format })
     }
 
+    /// Hashes a file, and moves it into the store.
     fn absorb_file(&self, path: &Path, session: &Session, ledger: &Ledger) -> io::Result<(Digest, u64)> {
-        let mut file = fs_err::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+        let mut file = open_plain(path)?;
         let before = file.metadata()?;
         let (digest, bytes) = Digest::of_reader(&mut file)?;
         if Stamp::of(&before) != Stamp::of(&file.metadata()?) {
             return Err(refused(format!("{} is still being written to: wait for its writer to end", path.display())));
         }
+        self.take_in(path, &file, digest, session, ledger)?;
+        Ok((digest, bytes))
+    }
+
+    /// Moves a file into the store whose digest and size in bytes are known from its writing.
+    pub fn absorb_sealed(
+        &self,
+        path: &Path,
+        (digest, bytes): (Digest, u64),
+        session: &Session,
+        ledger: &Ledger,
+    ) -> io::Result<()> {
+        let file = open_plain(path)?;
+        let found = file.metadata()?;
+        if !found.is_file() || found.len() != bytes {
+            let (path, found) = (path.display(), found.len());
+            return Err(refused(format!("{path} has {found} bytes, and {bytes} were written and hashed")));
+        }
+        self.take_in(path, &file, digest, session, ledger)
+    }
+
+    /// Moves the bytes of `file`, which stands at `path`, into the store.
+    fn take_in(
+        &self,
+        path: &Path,
+        file: &fs_err::File,
+        digest: Digest,
+        session: &Session,
+        ledger: &Ledger,
+    ) -> io::Result<()> {
         if self.has(digest, ledger)? {
-            fs_err::remove_file(path)?;
-            return Ok((digest, bytes));
+            return fs_err::remove_file(path);
         }
         file.sync_all()?;
         let temp = session.path();
         // Through another name of the same file somebody could write to the object: such a file is copied.
-        let moved = before.nlink() == 1 && fs_err::rename(path, &temp).is_ok();
+        let moved = file.metadata()?.nlink() == 1 && fs_err::rename(path, &temp).is_ok();
         if !moved {
             let (copied, _) = copy_hashed(path, &temp)?;
             if copied != digest {
@@ -132,8 +162,7 @@ impl Store {
             fs_err::File::open(&temp)?.sync_all()?;
             fs_err::remove_file(path)?;
         }
-        self.publish(&temp, digest)?;
-        Ok((digest, bytes))
+        self.publish(&temp, digest)
     }
 
     /// Whether the store has an object, sound; a damaged one is taken away, so that good bytes can take its place.
@@ -167,6 +196,11 @@ impl Store {
         let shards = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
         shards.iter().try_for_each(|shard| durable::sync_dir(shard))
     }
+}
+
+/// Opens a file, and no link to one.
+fn open_plain(path: &Path) -> io::Result<fs_err::File> {
+    fs_err::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// How the ledger calls an object: no path of a user's begins so.

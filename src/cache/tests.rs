@@ -399,3 +399,18 @@ fn a_cache_without_index_answers_the_same() {
     assert!(matches!(cache.lookup(bench.key()), Ok(Lookup::Hit(_))));
     assert_eq!(cache.makers(bench.output("rows").digest).expect("reads"), [bench.key()]);
 }
+
+#[test]
+fn a_sealed_output_is_stored_unread_and_one_of_another_size_is_refused() {
+    let bench = Bench::new();
+    let path = bench.cache.root().join("../sealed");
+    fs_err::write(&path, "rows").expect("writes");
+    let digest = Digest::of(b"rows");
+    let error = bench.cache.absorb_sealed(&path, Format::Rows, digest, 5).expect_err("refused").to_string();
+    assert!(error.contains("has 4 bytes, and 5 were written"), "{error}");
+    assert!(!bench.cache.object_path(digest).exists());
+    let artifact = bench.cache.absorb_sealed(&path, Format::Rows, digest, 4).expect("absorbs");
+    assert_eq!((artifact.digest, artifact.bytes, artifact.layout), (digest, 4, Layout::File));
+    assert_eq!(fs_err::read(bench.cache.object_path(digest)).expect("there"), b"rows");
+    assert!(!path.exists());
+}

@@ -89,6 +89,7 @@ fn execute(
         labels: inputs.iter().map(|(name, path)| (port(name), path.display().to_string())).collect(),
         output_dir: output_dir.clone(),
         outputs: BTreeMap::new(),
+        seals: BTreeMap::new(),
         scratch: output_dir.clone(),
         threads,
         sink,

@@ -1,6 +1,6 @@
 //! One execution: claim the key, prepare the inputs, watch the worker, keep what it made.
 
-use super::job::{Failure, JOB_SCHEMA, Job, Message};
+use super::job::{Failure, JOB_SCHEMA, Job, Made, Message};
 use super::process::{self, Control, Exit};
 use super::recorder::Recorder;
 use super::{clock, environment, outputs};
@@ -154,16 +154,20 @@ impl Attempt<'_> {
     fn run_in(&mut self, work: &WorkDir) -> Result<BTreeMap<PortName, Artifact>, Stop> {
         let step = self.action.step;
         let inputs = self.inputs(work)?;
-        let said = self.run_worker(work, inputs.clone())?;
+        let made = self.run_worker(work, inputs.clone())?;
         self.check_inputs(&inputs)?;
-        let found = outputs::find(step, &work.out, &said)
+        let found = outputs::find(step, &work.out, &made.outputs)
             .map_err(|what| Stop::from(format!("stage `{}` {what}", step.name)))?;
         let mut kept = BTreeMap::new();
         for (port, path) in found {
             let format = step.outputs[&port];
-            let artifact = self
-                .cache
-                .absorb(&path, format)
+            // A user's program hands nothing in: what it leaves is always read.
+            let seal = made.seals.get(&port).filter(|_| !self.is_command());
+            let kept_as = match seal {
+                Some(seal) => self.cache.absorb_sealed(&path, format, seal.digest, seal.bytes),
+                None => self.cache.absorb(&path, format),
+            };
+            let artifact = kept_as
                 .map_err(|e| Stop::from(format!("output `{port}` of stage `{}` can't be kept: {e}", step.name)))?;
             kept.insert(port, artifact);
         }
@@ -239,12 +243,8 @@ impl Attempt<'_> {
         Stop::Failed { message, input: true }
     }
 
-    /// Runs the worker process to its end; gives where it says that its outputs are.
-    fn run_worker(
-        &mut self,
-        work: &WorkDir,
-        inputs: BTreeMap<PortName, PathBuf>,
-    ) -> Result<BTreeMap<PortName, PathBuf>, Stop> {
+    /// Runs the worker process to its end; gives what it says of its outputs.
+    fn run_worker(&mut self, work: &WorkDir, inputs: BTreeMap<PortName, PathBuf>) -> Result<Made, Stop> {
         let step = self.action.step;
         let job = Job {
             schema: JOB_SCHEMA.to_owned(),
@@ -271,7 +271,7 @@ impl Attempt<'_> {
                     recorder.emit(EventKind::Metric { stage, name, step, value: value.unwrap_or(f64::NAN) });
                 }
                 Message::Warning { message } => recorder.emit(EventKind::Warning { stage: Some(stage), message }),
-                last @ (Message::Done { .. } | Message::Failed { .. }) => end = Some(last),
+                last @ (Message::Done(_) | Message::Failed { .. }) => end = Some(last),
             }
         };
         let exit = process::run(&file, &work.dir, !self.is_command(), self.control, &mut hear)
@@ -279,7 +279,7 @@ impl Attempt<'_> {
         self.cost = exit.cost.clone();
         self.keep_log(&exit);
         match end {
-            Some(Message::Done { outputs }) if exit.status.success() => Ok(outputs),
+            Some(Message::Done(made)) if exit.status.success() => Ok(made),
             Some(Message::Failed { why: Failure::Cancelled, .. }) => Err(Stop::Cancelled),
             Some(Message::Failed { why, message }) => {
                 let message = if self.is_command() { with_end_of_log(message, &exit) } else { message };

@@ -1,6 +1,7 @@
 //! What the engine and a worker process say to each other: a job file in, lines of JSON out.
 
 use crate::name::PortName;
+use crate::stage::Seal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -42,15 +43,23 @@ pub(super) enum Message {
     Warning {
         message: String,
     },
-    /// The last message of a success: where each output is, relative to the output folder.
-    Done {
-        outputs: BTreeMap<PortName, PathBuf>,
-    },
+    /// The last message of a success.
+    Done(Made),
     /// The last message of a failure.
     Failed {
         why: Failure,
         message: String,
     },
+}
+
+/// What a stage made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Made {
+    /// Where each output is, relative to the output folder.
+    pub outputs: BTreeMap<PortName, PathBuf>,
+    /// The outputs that were hashed on the way.
+    pub seals: BTreeMap<PortName, Seal>,
 }
 
 /// The kinds of failure, as in `StageError`.
@@ -65,17 +74,20 @@ pub(super) enum Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
 
     #[test]
     fn messages_survive_their_line_of_json() {
+        let rows = PortName::parse("rows").expect("valid");
         let messages = [
             Message::Progress { done: 1, total: 2, unit: "rows".into() },
             Message::Metric { name: "loss".into(), step: 3, value: Some(0.1) },
             Message::Metric { name: "loss".into(), step: 4, value: None },
             Message::Warning { message: "two\nlines".into() },
-            Message::Done {
-                outputs: BTreeMap::from([(PortName::parse("rows").expect("valid"), "rows.parquet".into())]),
-            },
+            Message::Done(Made {
+                outputs: BTreeMap::from([(rows.clone(), "rows.parquet".into())]),
+                seals: BTreeMap::from([(rows, Seal { digest: Digest::of(b"rows"), bytes: 4 })]),
+            }),
             Message::Failed { why: Failure::Input, message: "line 3: bad base".into() },
         ];
         for message in messages {

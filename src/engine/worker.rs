@@ -1,6 +1,6 @@
 //! The inside of a worker process: reads a job, runs the stage, says how it went.
 
-use super::job::{Failure, Job, Message};
+use super::job::{Failure, Job, Made, Message};
 use crate::stage::{Sink, StageContext, StageError};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::FromRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +24,7 @@ pub fn worker(job: &Path) -> ExitCode {
         Err(_) => return ExitCode::FAILURE,
     });
     let message = match catch_unwind(AssertUnwindSafe(|| work(job, &sink))) {
-        Ok(Ok(outputs)) => Message::Done { outputs },
+        Ok(Ok(made)) => Message::Done(made),
         Ok(Err(StageError::Input(message))) => Message::Failed { why: Failure::Input, message },
         Ok(Err(StageError::Failed(message))) => Message::Failed { why: Failure::Failed, message },
         Ok(Err(StageError::Cancelled)) => {
@@ -41,7 +41,7 @@ pub fn worker(job: &Path) -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-fn work(job: &Path, sink: &Lines) -> Result<BTreeMap<crate::name::PortName, PathBuf>, StageError> {
+fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
     let text = fs_err::read(job)?;
     let job: Job = serde_json::from_slice(&text)
         .map_err(|e| StageError::Failed(format!("{} is not a job of this version: {e}", job.display())))?;
@@ -64,12 +64,13 @@ fn work(job: &Path, sink: &Lines) -> Result<BTreeMap<crate::name::PortName, Path
         labels: job.labels,
         output_dir: job.output_dir,
         outputs: BTreeMap::new(),
+        seals: BTreeMap::new(),
         scratch: job.scratch,
         threads: job.threads,
         sink,
     };
     kind.stage().run(&mut ctx)?;
-    Ok(ctx.outputs)
+    Ok(Made { outputs: ctx.outputs, seals: ctx.seals })
 }
 
 /// Ends this process and its children when the run that started it is gone.

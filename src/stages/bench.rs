@@ -75,6 +75,7 @@ impl Bench {
             labels: BTreeMap::new(),
             output_dir,
             outputs: BTreeMap::new(),
+            seals: BTreeMap::new(),
             scratch: self.dir.path().to_owned(),
             threads: 1,
             sink: &heard,

@@ -113,6 +113,7 @@ pub mod tests {
             labels: BTreeMap::new(),
             output_dir: dir.to_owned(),
             outputs: BTreeMap::new(),
+            seals: BTreeMap::new(),
             scratch: dir.join("scratch"),
             threads: 1,
             sink,
