@@ -18,7 +18,7 @@ pub mod labelled;
 pub mod metrics;
 pub mod number;
 pub mod predictions;
-mod row_groups;
+pub mod row_groups;
 pub mod rows;
 pub mod subsets;
 pub mod synthetic;

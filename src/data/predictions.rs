@@ -3,7 +3,7 @@
 use super::DataError;
 use super::columns;
 use super::number::nine_digits;
-use super::row_groups::{GROUP_ROWS, GroupWriter};
+use super::row_groups::{GROUP_ROWS, GroupWriter, Written};
 use super::text::Lines;
 use parquet::data_type::{DoubleType, Int64Type};
 use parquet::errors::ParquetError;
@@ -102,10 +102,10 @@ impl Predictions {
     }
 
     /// Writes Parquet; equal predictions give equal bytes.
-    pub fn write(&self, path: &Path) -> Result<(), DataError> {
+    pub fn write(&self, path: &Path) -> Result<Written, DataError> {
         let mut file = GroupWriter::create(path, SCHEMA)?;
         for (pos, prediction) in self.pos.chunks(GROUP_ROWS).zip(self.prediction.chunks(GROUP_ROWS)) {
-            let encoded = file.encode(|group| {
+            let encoded = file.form.encode(|group| {
                 let mut column = group.next_column()?.expect("pos is the first column");
                 column.typed::<Int64Type>().write_batch(pos, None, None)?;
                 column.close()?;

@@ -1,6 +1,7 @@
 //! Parquet files in which equal values give equal bytes, whichever thread encoded which row group.
 
 use super::DataError;
+use crate::digest::{Digest, HashingWriter};
 use bytes::Bytes;
 use parquet::basic::{Compression, Encoding, ZstdLevel};
 use parquet::column::writer::ColumnCloseResult;
@@ -22,9 +23,24 @@ pub type Group<'a> = SerializedRowGroupWriter<'a, Vec<u8>>;
 
 /// A Parquet file that takes encoded row groups in their order.
 pub struct GroupWriter {
-    file: SerializedFileWriter<File>,
+    file: SerializedFileWriter<HashingWriter<File>>,
+    rows: u64,
+    pub form: Form,
+}
+
+/// What all row groups of a file share; any number of threads may encode by it at once.
+pub struct Form {
     schema: Arc<Type>,
     properties: Arc<WriterProperties>,
+}
+
+/// A finished file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    pub rows: u64,
+    /// Of the file's bytes, hashed while they were written.
+    pub digest: Digest,
+    pub bytes: u64,
 }
 
 /// A row group as it goes into a file.
@@ -51,22 +67,9 @@ impl GroupWriter {
             .build();
         let properties = Arc::new(properties);
         let file = fs_err::File::create(path)?.into_parts().0;
+        let file = HashingWriter::new(file);
         let file = SerializedFileWriter::new(file, Arc::clone(&schema), Arc::clone(&properties)).map_err(failed)?;
-        Ok(Self { file, schema, properties })
-    }
-
-    /// Encodes a row group in memory; any number of threads may do so at once.
-    pub fn encode(&self, fill: impl FnOnce(&mut Group<'_>) -> Result<(), ParquetError>) -> Result<Encoded, DataError> {
-        let encode = || {
-            // A file of one row group: its columns are then copied into the real one.
-            let (schema, properties) = (Arc::clone(&self.schema), Arc::clone(&self.properties));
-            let mut alone = SerializedFileWriter::new(Vec::new(), schema, properties)?;
-            let mut group = alone.next_row_group()?;
-            fill(&mut group)?;
-            let metadata = group.close()?;
-            Ok(Encoded { bytes: alone.into_inner()?.into(), metadata })
-        };
-        encode().map_err(failed)
+        Ok(Self { file, rows: 0, form: Form { schema, properties } })
     }
 
     /// Writes the next row group.
@@ -86,12 +89,31 @@ impl GroupWriter {
             }
             group.close().map(drop)
         };
-        append().map_err(failed)
+        append().map_err(failed)?;
+        self.rows += encoded.metadata.num_rows().cast_unsigned();
+        Ok(())
     }
 
     /// Writes the footer.
-    pub fn finish(self) -> Result<(), DataError> {
-        self.file.close().map(drop).map_err(failed)
+    pub fn finish(self) -> Result<Written, DataError> {
+        let (_, digest, bytes) = self.file.into_inner().map_err(failed)?.finish()?;
+        Ok(Written { rows: self.rows, digest, bytes })
+    }
+}
+
+impl Form {
+    /// Encodes a row group in memory; the file takes it when its turn has come.
+    pub fn encode(&self, fill: impl FnOnce(&mut Group<'_>) -> Result<(), ParquetError>) -> Result<Encoded, DataError> {
+        let encode = || {
+            // A file of one row group: its columns are then copied into the real one.
+            let (schema, properties) = (Arc::clone(&self.schema), Arc::clone(&self.properties));
+            let mut alone = SerializedFileWriter::new(Vec::new(), schema, properties)?;
+            let mut group = alone.next_row_group()?;
+            fill(&mut group)?;
+            let metadata = group.close()?;
+            Ok(Encoded { bytes: alone.into_inner()?.into(), metadata })
+        };
+        encode().map_err(failed)
     }
 }
 

@@ -16,6 +16,7 @@
 
 use crate::seed::{Seed, below, normal, unit};
 use rand_chacha::rand_core::RngCore;
+use std::sync::LazyLock;
 
 const BEFORE: &[u8] = b"TGCATTTTTTTCACATC";
 const AFTER: &[u8] = b"GGTTACGGCTGTT";
@@ -28,7 +29,7 @@ struct Motif {
     effect: f64,
 }
 
-const MOTIFS: [Motif; 6] = [
+static MOTIFS: [Motif; 6] = [
     Motif { site: b"TTACCCG", effect: 1.5 },   // Reb1
     Motif { site: b"ACACCCA", effect: 2.4 },   // Rap1
     Motif { site: b"TGACTCA", effect: 1.8 },   // Gcn4
@@ -81,28 +82,51 @@ fn region(rng: &mut impl RngCore) -> Vec<u8> {
 /// The expression of a region before noise, clipping and rounding.
 fn mean_expression(region: &[u8]) -> f64 {
     let strong = region.iter().filter(|b| matches!(b, b'C' | b'G')).count() as f64 / region.len() as f64;
-    let motifs: f64 = MOTIFS
-        .iter()
-        .map(|motif| {
-            let backwards = reverse_complement(motif.site);
-            region
-                .windows(motif.site.len())
-                .enumerate()
-                .map(|(at, window)| {
-                    let strand = if window == motif.site {
-                        1.0
-                    } else if window == backwards {
-                        0.5
-                    } else {
-                        return 0.0;
-                    };
-                    let along = at as f64 / (region.len() - motif.site.len()) as f64;
-                    motif.effect * strand * (0.5 + 0.5 * along)
-                })
-                .sum::<f64>()
-        })
-        .sum();
-    BASE + COMPOSITION * (strong - 0.5) + motifs
+    let mut sums = [0.0; MOTIFS.len()];
+    for at in 0..region.len() {
+        let word = word(&region[at..]);
+        for (site, sum) in SITES.iter().zip(&mut sums) {
+            let found = word & site.mask;
+            let strand = if found == site.forwards {
+                1.0
+            } else if found == site.backwards {
+                0.5
+            } else {
+                continue;
+            };
+            let along = at as f64 / (region.len() - site.length) as f64;
+            *sum += site.effect * strand * (0.5 + 0.5 * along);
+        }
+    }
+    BASE + COMPOSITION * (strong - 0.5) + sums.iter().sum::<f64>()
+}
+
+static SITES: LazyLock<[Site; MOTIFS.len()]> = LazyLock::new(|| MOTIFS.each_ref().map(Site::of));
+
+/// A motif as the words that it is looked for by: comparing letter by letter took most of the time.
+struct Site {
+    forwards: u64,
+    backwards: u64,
+    mask: u64,
+    length: usize,
+    effect: f64,
+}
+
+impl Site {
+    fn of(motif: &Motif) -> Self {
+        let length = motif.site.len();
+        let mask = u64::MAX >> (64 - 8 * length);
+        let backwards = word(&reverse_complement(motif.site));
+        Self { forwards: word(motif.site), backwards, mask, length, effect: motif.effect }
+    }
+}
+
+/// The first eight letters as one number; zeros where there are fewer, which no letter is.
+fn word(letters: &[u8]) -> u64 {
+    match letters.first_chunk() {
+        Some(eight) => u64::from_le_bytes(*eight),
+        None => letters.iter().rev().fold(0, |word, letter| word << 8 | u64::from(*letter)),
+    }
 }
 
 fn reverse_complement(site: &[u8]) -> Vec<u8> {

@@ -101,7 +101,8 @@ impl Stage for ImportSequences {
             );
             return Err(StageError::Input(format!("{label}: {why}")));
         }
-        writer.finish()?;
+        let written = writer.finish()?;
+        ctx.sealed("rows", written.digest, written.bytes);
         if faults.count > 0 {
             ctx.warning(&format!("{label}: {} rows dropped; the stage's metrics list them", faults.count));
         }

@@ -57,7 +57,8 @@ impl Stage for Predict {
             ctx.warning("the model predicts the same for every row");
         }
         let path = ctx.output("predictions", Format::Predictions);
-        Predictions { pos: rows.pos, prediction }.write(&path)?;
+        let written = Predictions { pos: rows.pos, prediction }.write(&path)?;
+        ctx.sealed("predictions", written.digest, written.bytes);
         Ok(())
     }
 }

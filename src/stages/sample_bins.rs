@@ -24,6 +24,16 @@ pub enum BinRule {
     OpenInterval,
 }
 
+/// What to do about a bin that no row falls into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EmptyBins {
+    /// Stop, naming it.
+    Error,
+    /// Go on with a warning: a small file may have no row at the ends of the range.
+    Allow,
+}
+
 /// Draws the same number of rows from each bin of expression.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -33,17 +43,19 @@ pub struct SampleBins {
     pub rule: BinRule,
     /// Rows drawn from each bin, without replacement; has to be given.
     pub per_bin: u64,
+    /// What to do about a bin that no row falls into.
+    pub empty_bins: EmptyBins,
     pub seed: u64,
 }
 
 impl Default for SampleBins {
     fn default() -> Self {
-        Self { bins: 18, rule: BinRule::Floor, per_bin: 0, seed: 42 }
+        Self { bins: 18, rule: BinRule::Floor, per_bin: 0, empty_bins: EmptyBins::Error, seed: 42 }
     }
 }
 
 impl Stage for SampleBins {
-    /// 1: first. 2: rows in zstd level 1.
+    /// 1: first. 2: rows in zstd level 1; an empty bin is an error unless allowed.
     fn version(&self) -> u32 {
         2
     }
@@ -86,7 +98,13 @@ impl Stage for SampleBins {
         let empty: Vec<String> =
             (1..).zip(&before).filter(|(_, rows)| **rows == 0).map(|(bin, _): (u32, _)| bin.to_string()).collect();
         if !empty.is_empty() {
-            ctx.warning(&format!("{label}: no rows in bin {}", empty.join(", ")));
+            let message = format!("{label}: no rows in bin {}", empty.join(", "));
+            if self.empty_bins == EmptyBins::Error {
+                return Err(StageError::Input(format!(
+                    "{message}: give rows with such values, use fewer `bins`, or go on without with `empty_bins: allow`"
+                )));
+            }
+            ctx.warning(&message);
         }
         let (chosen, after) = self.draw(places.bins, places.rows);
 
@@ -104,7 +122,8 @@ impl Stage for SampleBins {
             drawn.into_iter().try_for_each(|rows| writer.append(rows))?;
             ctx.progress(place as u64, places.rows as u64, "rows");
         }
-        let rows = writer.finish()?;
+        let written = writer.finish()?;
+        ctx.sealed("rows", written.digest, written.bytes);
 
         let short = |bin: usize| (before[bin] as u64) < self.per_bin;
         let bins: Vec<_> = (0..before.len())
@@ -117,7 +136,7 @@ impl Stage for SampleBins {
             })
             .collect();
         let metrics = json!({
-            "rows": rows,
+            "rows": written.rows,
             "rows_before": places.rows,
             "per_bin": self.per_bin,
             "excluded": places.excluded,
@@ -196,7 +215,7 @@ mod tests {
     }
 
     fn stage(rule: BinRule, per_bin: u64) -> SampleBins {
-        SampleBins { rule, per_bin, ..SampleBins::default() }
+        SampleBins { rule, per_bin, empty_bins: EmptyBins::Allow, ..SampleBins::default() }
     }
 
     #[test]
@@ -236,5 +255,39 @@ mod tests {
         let error = Bench::new().with_rows("rows", &rows).run(&stage(BinRule::Floor, 5)).expect_err("refused");
         assert!(matches!(&error, StageError::Input(m) if m.contains("1 unlabelled")), "{error}");
         assert_eq!(SampleBins::default().problems()[0].0, "per_bin");
+    }
+
+    #[test]
+    fn an_empty_bin_stops_the_stage_unless_it_is_allowed() {
+        let mut rows = Rows::default();
+        [0.5, 2.5].into_iter().for_each(|value| rows.push(0, b"A", Some(value)));
+        let run = |empty_bins| {
+            let stage = SampleBins { bins: 3, per_bin: 1, empty_bins, ..SampleBins::default() };
+            Bench::new().with_rows("rows", &rows).run(&stage)
+        };
+        let error = run(EmptyBins::Error).expect_err("refused");
+        assert!(matches!(&error, StageError::Input(m) if m.starts_with("rows: no rows in bin 2: ")), "{error}");
+        assert_eq!(run(EmptyBins::Allow).expect("sampled").warnings, ["rows: no rows in bin 2"]);
+    }
+
+    #[test]
+    fn open_intervals_give_the_sample_sizes_of_the_whole_challenge_file() {
+        // Rows with a broken value in each of (0,1) to (16,17) of the challenge's training file, and what samples of k rows
+        // from each then hold.
+        let rows_in = [
+            1877, 3264, 7149, 13925, 26241, 46619, 86554, 173_801, 351_155, 511_184, 542_984, 341_055, 274_112,
+            227_625, 168_954, 66980, 17791,
+        ];
+        let sizes = [(3000, 49877), (15000, 221_215), (25000, 344_006), (50000, 616_866), (1_000_000, 2_861_270)];
+        let mut rows = Rows::default();
+        for (interval, count) in rows_in.iter().enumerate() {
+            (0..*count).for_each(|i| rows.push(i, b"A", Some(interval as f64 + 0.5)));
+            (0..100).for_each(|i| rows.push(i, b"A", Some(interval as f64)));
+        }
+        let bench = || Bench::new().with_rows("rows", &rows);
+        for (per_bin, size) in sizes {
+            let made = bench().run(&SampleBins { bins: 17, ..stage(BinRule::OpenInterval, per_bin) }).expect("sampled");
+            assert_eq!(made.json("metrics")["rows"], json!(size), "k = {per_bin}");
+        }
     }
 }

@@ -99,9 +99,10 @@ impl Stage for Split {
             }
             ctx.progress(place as u64, total, "rows");
         }
-        let (train, test) = (train.finish()?, test.finish()?);
-        for (part, rows) in [("training", train), ("test", test)] {
-            if rows == 0 {
+        for (port, part, writer) in [("train", "training", train), ("test", "test", test)] {
+            let written = writer.finish()?;
+            ctx.sealed(port, written.digest, written.bytes);
+            if written.rows == 0 {
                 return Err(StageError::Input(format!(
                     "{label}: with test: {} the {part} part of {total} rows is empty; change the share, or give more rows",
                     self.test

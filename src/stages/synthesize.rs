@@ -62,7 +62,8 @@ impl Stage for Synthesize {
             made.into_iter().try_for_each(|rows| writer.append(rows))?;
             ctx.progress(end, self.rows, "rows");
         }
-        writer.finish()?;
+        let written = writer.finish()?;
+        ctx.sealed("rows", written.digest, written.bytes);
         Ok(())
     }
 }

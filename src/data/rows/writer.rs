@@ -2,7 +2,7 @@
 
 use super::{Rows, Sequences};
 use crate::data::DataError;
-use crate::data::row_groups::{Encoded, GROUP_ROWS, Group, GroupWriter};
+use crate::data::row_groups::{Encoded, GROUP_ROWS, Group, GroupWriter, Written};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use parquet::errors::ParquetError;
 use rayon::prelude::*;
@@ -25,7 +25,6 @@ pub struct Writer {
     used: usize,
     /// Rows held and not written.
     waiting: usize,
-    rows: u64,
 }
 
 /// A batch whose sequences are one shared buffer: the encoder takes slices of it.
@@ -38,13 +37,12 @@ struct Held {
 
 impl Writer {
     pub fn create(path: &Path) -> Result<Self, DataError> {
-        Ok(Self { file: GroupWriter::create(path, SCHEMA)?, held: VecDeque::new(), used: 0, waiting: 0, rows: 0 })
+        Ok(Self { file: GroupWriter::create(path, SCHEMA)?, held: VecDeque::new(), used: 0, waiting: 0 })
     }
 
     /// Adds rows at the end.
     pub fn append(&mut self, rows: Rows) -> Result<(), DataError> {
         self.waiting += rows.len();
-        self.rows += rows.len() as u64;
         let Rows { pos, sequences: Sequences { bytes, ends }, expression } = rows;
         self.held.push_back(Held { pos, text: ByteArray::from(bytes), ends, expression });
         // Enough for each thread to have one in hand and one in store.
@@ -52,11 +50,10 @@ impl Writer {
         if groups >= 2 * rayon::current_num_threads() { self.flush(groups) } else { Ok(()) }
     }
 
-    /// Writes what is left and the footer; gives the number of rows.
-    pub fn finish(mut self) -> Result<u64, DataError> {
+    /// Writes what is left and the footer.
+    pub fn finish(mut self) -> Result<Written, DataError> {
         self.flush(self.waiting.div_ceil(GROUP_ROWS))?;
-        self.file.finish()?;
-        Ok(self.rows)
+        self.file.finish()
     }
 
     /// Writes the next `count` row groups.
@@ -76,10 +73,9 @@ impl Writer {
             }
             groups.push(pieces);
         }
-        let encoded: Vec<Encoded> = groups
-            .par_iter()
-            .map(|pieces| self.file.encode(|group| write_group(group, pieces)))
-            .collect::<Result<_, _>>()?;
+        let form = &self.file.form;
+        let encode = |pieces: &Vec<_>| form.encode(|group| write_group(group, pieces));
+        let encoded: Vec<Encoded> = groups.par_iter().map(encode).collect::<Result<_, _>>()?;
         self.waiting -= groups.iter().flatten().map(|(_, range)| range.len()).sum::<usize>();
         drop(groups);
         self.held.drain(..batch);
