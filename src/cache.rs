@@ -320,7 +320,7 @@ impl Cache {
 
     /// Every text form that was ever written.
     pub fn texts(&self) -> Result<Vec<TextRecord>, CacheError> {
-        Ok(self.texts.all()?)
+        Ok(self.texts.all()?.into_iter().filter_map(|(_, text)| text.ok()).collect())
     }
 
     /// All action records, in no particular order; unreadable ones are left out.

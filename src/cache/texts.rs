@@ -55,28 +55,38 @@ impl Texts {
     /// The artifacts that were written as these bytes; records that can't be read are left out.
     pub fn of(&self, digest: Digest) -> io::Result<Vec<TextRecord>> {
         let hex = digest.hex();
-        let records = self.folder(&self.0.join(&hex[..2]), &hex[2..])?;
-        Ok(records.into_iter().filter(|text| text.digest == digest).collect())
+        let records = files(&self.0.join(&hex[..2]), &hex[2..])?.into_iter().filter_map(|file| read(&file).ok());
+        Ok(records.filter(|text| text.digest == digest).collect())
     }
 
-    pub fn all(&self) -> io::Result<Vec<TextRecord>> {
+    /// Every record by its file; an error says what is wrong with one.
+    pub fn all(&self) -> io::Result<Vec<(PathBuf, Result<TextRecord, String>)>> {
         let mut all = Vec::new();
         for entry in list(&self.0)? {
-            all.extend(self.folder(&entry.path(), "")?);
+            all.extend(files(&entry.path(), "")?.into_iter().map(|file| (file.clone(), self.check(&file))));
         }
         Ok(all)
     }
 
-    fn folder(&self, folder: &Path, start: &str) -> io::Result<Vec<TextRecord>> {
-        let mut files: Vec<PathBuf> = list(folder)?
-            .iter()
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with(start))
-            .map(|entry| entry.path())
-            .collect();
-        files.sort();
-        let read = |file: PathBuf| seal::open::<TextRecord>(&fs_err::read(file).ok()?).ok();
-        Ok(files.into_iter().filter_map(read).filter(|text| text.schema == TEXT_SCHEMA).collect())
+    fn check(&self, file: &Path) -> Result<TextRecord, String> {
+        let text = read(file)?;
+        if self.file(&text) == file { Ok(text) } else { Err("is the record of another text".to_owned()) }
     }
+}
+
+/// The files of a folder whose names begin so, sorted.
+fn files(folder: &Path, start: &str) -> io::Result<Vec<PathBuf>> {
+    let entries = list(folder)?;
+    let wanted = entries.iter().filter(|entry| entry.file_name().to_string_lossy().starts_with(start));
+    let mut files: Vec<PathBuf> = wanted.map(fs_err::DirEntry::path).collect();
+    files.sort();
+    Ok(files)
+}
+
+fn read(file: &Path) -> Result<TextRecord, String> {
+    let bytes = fs_err::read(file).map_err(|e| format!("can't be read: {e}"))?;
+    let text: TextRecord = seal::open(&bytes)?;
+    if text.schema == TEXT_SCHEMA { Ok(text) } else { Err(format!("has the unknown schema {:?}", text.schema)) }
 }
 
 #[cfg(test)]
@@ -96,7 +106,9 @@ mod tests {
         }
         both.sort_by_key(|text| text.artifact.hex());
         assert_eq!(texts.of(text).expect("reads"), both);
-        assert_eq!(texts.all().expect("reads"), both);
+        let all: Vec<TextRecord> =
+            texts.all().expect("reads").into_iter().map(|(_, text)| text.expect("sound")).collect();
+        assert_eq!(all, both);
         assert_eq!(texts.of(Digest::of(b"other")).expect("reads"), []);
     }
 
@@ -111,5 +123,7 @@ mod tests {
         let forged = fs_err::read_to_string(&file).expect("reads").replace("tsv", "csv");
         fs_err::write(&file, forged).expect("writes");
         assert_eq!(texts.of(record.digest).expect("reads"), []);
+        let all = texts.all().expect("reads");
+        assert_eq!(all, [(file, Err("was changed: its checksum does not match".to_owned()))]);
     }
 }

@@ -305,8 +305,8 @@ fn every_slip_is_told_with_its_place_and_what_would_be_right() {
         (
             "  a: { uses: sample-bins, in: { rows: made.rows }, matrix: { per_bin: [a b] }, with: { bin: 1 } }\n  b: { uses: split, in: { rows: a@per_bin=1.rows } }\npublish: { x.json: split.train }",
             &[
-                "6:73 \"a b\" can't become part of a stage's name (values of a matrix are written with letters, digits and `-_.+`)",
-                "6:90 `sample-bins` has no parameter `bin` (did you mean `bins`?)",
+                "6:72 \"a b\" can't become part of a stage's name (values of a matrix are written with letters, digits and `-_.+`)",
+                "6:88 `sample-bins` has no parameter `bin` (did you mean `bins`?)",
                 "8:12 `split.train` is rows, which can't be published as JSON (let the path end in .parquet, .tsv or .tsv.gz)",
             ],
         ),
