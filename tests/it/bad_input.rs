@@ -230,7 +230,7 @@ fn a_wrong_value_of_a_matrix_is_told_once() {
     let got = ws.cistage(&["run", "p.yaml"]);
     assert_eq!(got.code, 2, "{}", got.stderr);
     assert_eq!(got.stderr.matches("error:").count(), 1, "{}", got.stderr);
-    assert!(got.stderr.contains("p.yaml:8:27") && got.stderr.contains("\"a b\""), "{}", got.stderr);
+    assert!(got.stderr.contains("p.yaml:8:28") && got.stderr.contains("\"a b\""), "{}", got.stderr);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_placeholder_that_bash_cannot_quote_is_refused_with_its_place() {
         let ws = Workspace::with(&text(run));
         let got = ws.cistage(&["plan", "p.yaml"]);
         assert_eq!(got.code, 2, "{run}: {}", got.stderr);
-        for part in ["p.yaml:10:", what, place] {
+        for part in ["p.yaml:11:9", what, place] {
             assert!(got.stderr.contains(part), "{part:?} in:\n{}", got.stderr);
         }
     }
