@@ -7,6 +7,7 @@
 //! objects/<2 hex>/<62 hex>            bytes under their BLAKE3, read-only; a folder is a listing and its files
 //! actions/<2 hex>/<62 hex>.json       what an action made, with a checksum of its own
 //! runs/<run>/run.json, events.jsonl   what became of a run; runs/head.json names the newest
+//! texts/<2 hex>/<62 hex>-<hex>.json   which artifact a file of text was written from, by the file's digest
 //! scratch/<action key>/               unfinished work
 //! locks/  tmp/  quarantine/  index/   kernel locks; files being written; what was damaged; sled
 //! ```
@@ -35,6 +36,7 @@ mod session;
 mod source;
 mod stamp;
 mod store;
+mod texts;
 pub mod tree;
 mod verify;
 
@@ -46,10 +48,12 @@ use records::{Found, Records};
 use runs::Runs;
 use session::Session;
 use store::{State, Store};
+use texts::Texts;
 
 pub use claim::Claim;
 pub use du::{Total, Usage};
 pub use run_record::{RunRecord, StepRecord};
+pub use texts::TextRecord;
 pub use verify::{Problem, Verification};
 
 /// The layout that this program reads and writes.
@@ -71,6 +75,7 @@ pub struct Cache {
     store: Store,
     records: Records,
     runs: Runs,
+    texts: Texts,
     ledger: Ledger,
     /// `None` where the cache is open for reading alone.
     session: Option<Session>,
@@ -98,10 +103,14 @@ impl Cache {
         let root = std::path::absolute(root)?;
         let unwritable = |e: io::Error| {
             let hint = "choose another with --cache DIR or CISTAGE_CACHE";
-            CacheError::Unusable(format!("can't write to the cache {}: {e}; {hint}", root.display()))
+            match e.kind() {
+                // The machine's trouble, not a wrong path.
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => CacheError::Io(e),
+                _ => CacheError::Unusable(format!("can't write to the cache {}: {e}; {hint}", root.display())),
+            }
         };
         check_format(&root)?;
-        for folder in ["objects", "actions", "runs", "scratch", "locks", "tmp"] {
+        for folder in ["objects", "actions", "runs", "texts", "scratch", "locks", "tmp"] {
             fs_err::create_dir_all(root.join(folder)).map_err(unwritable)?;
         }
         let session = Session::start(&root.join("tmp")).map_err(unwritable)?;
@@ -128,6 +137,7 @@ impl Cache {
             store: Store::new(&root),
             records: Records::new(&root),
             runs: Runs::new(&root),
+            texts: Texts::new(&root),
             ledger: Ledger::new(index, root.join("quarantine")),
             session,
             root,
@@ -308,6 +318,22 @@ impl Cache {
         self.runs.commit(record, || session.path())?;
         self.ledger.flush();
         Ok(())
+    }
+
+    /// Remembers that a file with these bytes is a text form of an artifact.
+    pub fn remember_text(&self, text: &TextRecord) -> Result<(), CacheError> {
+        let session = self.session()?;
+        Ok(self.texts.write(text, || session.path())?)
+    }
+
+    /// The artifacts that a file with this digest is a text form of.
+    pub fn texts_of(&self, digest: Digest) -> Result<Vec<TextRecord>, CacheError> {
+        Ok(self.texts.of(digest)?)
+    }
+
+    /// Every text form that was ever written.
+    pub fn texts(&self) -> Result<Vec<TextRecord>, CacheError> {
+        Ok(self.texts.all()?.into_iter().filter_map(|(_, text)| text.ok()).collect())
     }
 
     /// All action records, in no particular order; unreadable ones are left out.

@@ -29,6 +29,7 @@ mod recorder;
 mod run;
 mod scheduler;
 mod sources;
+mod text_form;
 mod worker;
 
 pub use because::in_words;
@@ -36,6 +37,7 @@ pub use environment::environment;
 pub use interrupt::Interrupt;
 pub use planner::{StepPlan, Verdict, plan};
 pub use run::run;
+pub use text_form::{text_form, write_text};
 pub use worker::worker;
 
 /// How a plan is run.
@@ -68,6 +70,8 @@ pub struct RunSummary {
     pub hit: u64,
     pub failed: u64,
     pub skipped: u64,
+    /// Results that could not be placed in the working directory.
+    pub unpublished: u64,
     pub seconds: f64,
 }
 

@@ -89,7 +89,18 @@ pub enum EventKind {
     },
     Published {
         path: String,
+        /// Of the artifact.
         digest: Digest,
+        /// Of the file's bytes, where it is a text form of the artifact.
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        text: Option<Digest>,
+    },
+    /// A result that could not be placed in the working directory: it stays in the cache, and the run fails.
+    PublishFailed {
+        path: String,
+        /// `STAGE.PORT`
+        output: String,
+        error: String,
     },
     RunFinished {
         run: RunId,
@@ -98,6 +109,9 @@ pub enum EventKind {
         hit: u64,
         failed: u64,
         skipped: u64,
+        /// The paths of results that could not be published.
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        unpublished: Vec<String>,
         seconds: f64,
     },
 }

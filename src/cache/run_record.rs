@@ -52,6 +52,9 @@ pub struct RunRecord {
     pub steps: Vec<StepRecord>,
     /// Published path -> digest.
     pub published: BTreeMap<String, Digest>,
+    /// Path -> what kept a result from being published there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unpublished: BTreeMap<String, String>,
     pub environment: Environment,
     /// Digest of the file of the run record before this one.
     pub previous: Option<Digest>,

@@ -52,6 +52,7 @@ pub(crate) fn run_record(run: &str) -> RunRecord {
         outcome: RunOutcome::Succeeded,
         steps: vec![],
         published: BTreeMap::new(),
+        unpublished: BTreeMap::new(),
         environment: Environment::default(),
         previous: None,
     }

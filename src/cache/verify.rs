@@ -40,6 +40,12 @@ impl Cache {
         let sound = self.verify_objects(&mut found)?;
         self.verify_records(&sound, &mut found)?;
         self.verify_runs(&mut found)?;
+        for (file, text) in self.texts.all()? {
+            if let Err(what) = text {
+                let what = format!("{what}: remove this file, publishing or `get` makes it anew");
+                found.problems.push(Problem { file: self.relative(&file), what });
+            }
+        }
         if let Some((entries, damaged)) = self.ledger.check() {
             found.index_entries = Some(entries as u64);
             if damaged > 0 {

@@ -3,10 +3,10 @@
 use super::App;
 use super::exit::CliError;
 use super::printer::bytes;
-use super::select::output_named;
+use super::select::{check_writable, output_named};
 use crate::artifact::Format;
 use crate::data::DataError;
-use crate::data::export::{self, TextForm};
+use crate::engine::{text_form, write_text};
 use std::path::PathBuf;
 
 /// Copy an output of the newest run that has it
@@ -21,15 +21,16 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
-    let cache = app.read_cache()?;
+    let cache = app.memo_cache()?;
     let (run, _, artifact) = output_named(&cache, &args.output)?;
     let dest = if args.dest.is_dir() {
         args.dest.join(default_name(&args.output, artifact.format))
     } else {
         args.dest.clone()
     };
-    match (artifact.format, TextForm::of(&dest)) {
-        (Format::Rows | Format::Predictions, Some(form)) => {
+    check_writable(&dest)?;
+    match text_form(&artifact, &dest) {
+        Some(form) => {
             if !cache.verify_object(artifact.digest)? {
                 return Err(CliError::Failed(format!(
                     "{} ({}) is missing or damaged in the cache: run the pipeline again to rebuild it",
@@ -37,11 +38,15 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
                     artifact.digest.short()
                 )));
             }
-            let object = cache.object_path(artifact.digest);
-            let write = if artifact.format == Format::Rows { export::rows } else { export::predictions };
-            write(&object, &dest, form)?;
+            let text = write_text(&cache, &artifact, form, &dest)?;
+            if cache.remember_text(&text).is_err() {
+                app.printer.note(&format!(
+                    "the cache can't be written to, so `audit` will not know this text: ask `cistage audit {}`",
+                    artifact.digest.short()
+                ));
+            }
         }
-        _ => cache.copy_out(&artifact, &dest)?,
+        None => cache.copy_out(&artifact, &dest)?,
     }
     app.printer.note(&format!("{} of run {} -> {} ({})", args.output, run.run, dest.display(), bytes(artifact.bytes)));
     Ok(())

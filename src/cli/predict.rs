@@ -2,6 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
+use super::select::check_writable;
 use crate::data::export::{self, TextForm};
 use crate::name::PortName;
 use crate::stage::{Sink, Stage, StageContext, StageError};
@@ -35,6 +36,10 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if !args.sequences.is_file() {
         return Err(CliError::input(format!("{}: no such file", args.sequences.display())));
     }
+    if args.output.is_dir() {
+        return Err(CliError::input(format!("{} is a folder: name a file", args.output.display())));
+    }
+    check_writable(&args.output)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = tempfile::tempdir()?;
     let sink = ProgressSink::new(app);

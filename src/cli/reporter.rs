@@ -123,8 +123,21 @@ impl TerminalReporter {
                     error.as_deref(),
                 );
             }
-            EventKind::Published { path, digest } => self.say(&format!("  published {path}  {}", digest.short())),
-            EventKind::RunFinished { outcome, ran, hit, failed, skipped, seconds, .. } => {
+            EventKind::Published { path, digest, text } => {
+                let (file, of) = match text {
+                    Some(text) => (text, format!(" (text of {})", digest.short())),
+                    None => (digest, String::new()),
+                };
+                self.say(&format!("  published {path}  {}{of}", file.short()));
+            }
+            EventKind::PublishFailed { output, error, .. } => {
+                let text = unpublished(output, error);
+                match &self.bars {
+                    Some(bars) => bars.suspend(|| self.printer.error(&text, Some(PUBLISH_AGAIN))),
+                    None => self.printer.error(&text, Some(PUBLISH_AGAIN)),
+                }
+            }
+            EventKind::RunFinished { outcome, ran, hit, failed, skipped, unpublished, seconds, .. } => {
                 let (text, look) = match outcome {
                     RunOutcome::Succeeded => ("done", Style::Good),
                     RunOutcome::Failed => ("failed", Style::Bad),
@@ -135,6 +148,9 @@ impl TerminalReporter {
                     if *count > 0 {
                         counts.push(format!("{count} {name}"));
                     }
+                }
+                if !unpublished.is_empty() {
+                    counts.push(format!("not published: {}", unpublished.join(", ")));
                 }
                 let word = self.printer.paint_err(text, look);
                 self.say(&format!("{word}: {} in {}", counts.join(", "), duration(*seconds)));
@@ -172,6 +188,9 @@ impl Reporter for TerminalReporter {
             }
             match &event.kind {
                 EventKind::Warning { message, .. } => self.printer.warning(message),
+                EventKind::PublishFailed { output, error, .. } => {
+                    self.printer.error(&unpublished(output, error), Some(PUBLISH_AGAIN));
+                }
                 EventKind::StageFinished { stage, outcome: Outcome::Failed, error: Some(error), .. } => {
                     self.printer.error(&format!("{stage}: {error}"), None);
                 }
@@ -181,6 +200,12 @@ impl Reporter for TerminalReporter {
             self.people(&event.kind);
         }
     }
+}
+
+const PUBLISH_AGAIN: &str = "all stages are done and cached: remove the cause, and the same command publishes at once";
+
+fn unpublished(output: &str, error: &str) -> String {
+    format!("{error} ({output}; `cistage get {output} PATH` copies it elsewhere)")
 }
 
 fn style(template: &str) -> ProgressStyle {

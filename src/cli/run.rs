@@ -68,7 +68,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if args.dry_run {
         return plan::show(app, &plan, &args.force);
     }
-    let cache = Cache::open(&app.cache)?;
+    let cache = app.open_cache()?;
     announce_cost(app, &plan, &cache, args)?;
 
     let interrupt = Interrupt::default();

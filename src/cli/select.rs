@@ -3,10 +3,11 @@
 use super::App;
 use super::exit::CliError;
 use crate::artifact::Artifact;
-use crate::cache::{Cache, RunRecord, StepRecord};
+use crate::cache::{Cache, CacheError, RunRecord, StepRecord};
 use crate::event::Outcome;
 use crate::name::RunId;
 use crate::pipeline::{self, Options, Plan};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// A pipeline file and what overlays it.
@@ -31,9 +32,30 @@ impl PipelineArgs {
 }
 
 impl App {
+    /// The cache, for writing; made where there is none.
+    pub(super) fn open_cache(&self) -> Result<Cache, CliError> {
+        Cache::open(&self.cache).map_err(|error| self.wrong_cache(error))
+    }
+
     /// The cache, for reading alone.
     pub(super) fn read_cache(&self) -> Result<Cache, CliError> {
-        Ok(Cache::open_read_only(&self.cache)?)
+        let cache = Cache::open_read_only(&self.cache).map_err(|error| self.wrong_cache(error))?;
+        match fs_err::read_dir(&self.cache) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.wrong_cache(error.into())),
+            _ => Ok(cache),
+        }
+    }
+
+    /// A cache that can't be opened was named wrongly: by `--cache`, by CISTAGE_CACHE, or by the working directory.
+    fn wrong_cache(&self, error: CacheError) -> CliError {
+        match error {
+            CacheError::Unusable(message) => CliError::input(message),
+            CacheError::Io(error) if is_full(&error) => CliError::Failed(format!("can't open the cache: {error}")),
+            CacheError::Io(error) => CliError::input_with_help(
+                format!("{} can't be used as a cache: {error}", self.cache.display()),
+                "--cache DIR and CISTAGE_CACHE name the cache folder; `cistage run` makes one where there is none",
+            ),
+        }
     }
 
     /// The cache for questions that hash many files: with its memo of unchanged ones where it can be written, for
@@ -46,6 +68,21 @@ impl App {
         }
         self.read_cache()
     }
+}
+
+/// Whether the disk is full, which is nobody's mistake.
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Tries, before any work, whether the file that the user asked for can be written; makes its folder. A path that
+/// can't be is a mistake of the command line, unless the disk is full.
+pub(super) fn check_writable(path: &Path) -> Result<(), CliError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs_err::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).map(drop).map_err(|error| {
+        let message = format!("can't write {}: {error}", path.display());
+        if is_full(&error) { CliError::Failed(message) } else { CliError::input(message) }
+    })
 }
 
 /// The newest run that `wanted` accepts.

@@ -61,6 +61,12 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             record.published.iter().map(|(path, digest)| vec![format!("  {path}"), digest.short()]).collect();
         printer.document(&table(&rows, &[]))?;
     }
+    if !record.unpublished.is_empty() {
+        printer.line("\nnot published")?;
+        for why in record.unpublished.values() {
+            printer.line(&format!("  {why}"))?;
+        }
+    }
     if !metrics.is_empty() {
         printer.line("")?;
         metrics::print(app, &metrics)?;

@@ -246,14 +246,7 @@ impl<'a> Coordinator<'a> {
 
     /// Settles a step whose outputs are known.
     fn serve(&mut self, i: usize, record: &ActionRecord, outcome: Outcome, cost: Cost, seconds: f64) {
-        // A command's declared formats aren't part of its key: they are as declared now.
-        let declared = &self.plan.steps[i].outputs;
-        let as_declared = |(port, artifact): (&PortName, &Artifact)| {
-            let format = declared.get(port).copied().unwrap_or(artifact.format);
-            (port.clone(), Artifact { format, ..artifact.clone() })
-        };
-        let outputs = record.outputs.iter().map(as_declared).collect();
-        self.settle(i, outcome, outputs, record.log.clone(), None, cost, seconds);
+        self.settle(i, outcome, record.outputs.clone(), record.log.clone(), None, cost, seconds);
     }
 
     fn skip(&mut self, i: usize, reason: &str) {
@@ -319,32 +312,35 @@ impl<'a> Coordinator<'a> {
         });
     }
 
-    /// After a complete success, places the results in the working directory. Gives what is there now, and whether
-    /// that is all.
-    pub(super) fn publish(&self) -> (BTreeMap<String, Digest>, bool) {
-        let mut published = BTreeMap::new();
+    /// After a complete success, places the results in the working directory. Gives the artifacts that are there now,
+    /// and what kept others from it, by path.
+    pub(super) fn publish(&self) -> (BTreeMap<String, Digest>, BTreeMap<String, String>) {
+        let (mut published, mut unpublished) = (BTreeMap::new(), BTreeMap::new());
         let complete = |track: &Track| {
             track.settled.as_ref().is_some_and(|record| matches!(record.outcome, Outcome::Ran | Outcome::Hit))
         };
         if !self.tracks.iter().all(complete) {
-            return (published, true);
+            return (published, unpublished);
         }
         for (path, (stage, port)) in &self.plan.publish {
             let made = self.tracks[self.places[stage]].settled.as_ref().expect("all are settled");
             let artifact = &made.outputs[port];
             match publish::publish(self.cache, artifact, Path::new(path)) {
-                Ok(written) => {
-                    if written {
+                Ok(placed) => {
+                    if placed.written {
                         let (path, digest) = (path.clone(), artifact.digest);
-                        self.recorder.emit(EventKind::Published { path, digest });
+                        self.recorder.emit(EventKind::Published { path, digest, text: placed.text });
                     }
                     published.insert(path.clone(), artifact.digest);
                 }
-                Err(message) => self.recorder.emit(EventKind::Warning { stage: None, message }),
+                Err(error) => {
+                    let output = format!("{stage}.{port}");
+                    self.recorder.emit(EventKind::PublishFailed { path: path.clone(), output, error: error.clone() });
+                    unpublished.insert(path.clone(), error);
+                }
             }
         }
-        let all = published.len() == self.plan.publish.len();
-        (published, all)
+        (published, unpublished)
     }
 
     /// The records of all steps, in the plan's order, and whether every failure was the user's data.

@@ -13,7 +13,12 @@ use crate::pipeline::{Source, Step};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
+
+/// How long a stage past its time may take to end itself; longer than a worker gives the program it runs.
+const GRACE: Duration = Duration::from_secs(15);
 
 /// How often the lock of another process is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -112,7 +117,7 @@ impl Attempt<'_> {
                 if self.control.is_stopped() {
                     return Err(Stop::Cancelled);
                 }
-                std::thread::sleep(POLL);
+                thread::sleep(POLL);
             }
         }
         let claim = match self.cache.claim(self.action.key, self.action.force, &mut waiting)? {
@@ -274,12 +279,27 @@ impl Attempt<'_> {
                 last @ (Message::Done(_) | Message::Failed { .. }) => end = Some(last),
             }
         };
-        let exit = process::run(&file, &work.dir, !self.is_command(), self.control, &mut hear)
-            .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
+        let (limit, control) = (Duration::from_secs(step.resources.time), self.control);
+        let exit = thread::scope(|scope| {
+            // Dropped when the worker has ended, which ends the watch.
+            let (_ended, watch) = mpsc::channel();
+            if !limit.is_zero() {
+                scope.spawn(move || control.stop_after(limit, GRACE, &watch));
+            }
+            process::run(&file, &work.dir, !self.is_command(), control, &mut hear)
+        })
+        .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
         self.cost = exit.cost.clone();
         self.keep_log(&exit);
         match end {
             Some(Message::Done(made)) if exit.status.success() => Ok(made),
+            _ if self.control.is_expired() => {
+                let what = format!(
+                    "stopped when its time was over: `resources: {{ time: {} }}`; give it more time, or less to do",
+                    in_words(step.resources.time)
+                );
+                Err(if self.is_command() { with_end_of_log(what, &exit) } else { what }.into())
+            }
             Some(Message::Failed { why: Failure::Cancelled, .. }) => Err(Stop::Cancelled),
             Some(Message::Failed { why, message }) => {
                 let message = if self.is_command() { with_end_of_log(message, &exit) } else { message };
@@ -312,6 +332,12 @@ impl Attempt<'_> {
             }),
         }
     }
+}
+
+/// Seconds as a pipeline file has them: `1h30m`.
+fn in_words(seconds: u64) -> String {
+    let parts = [(seconds / 3600, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];
+    parts.iter().filter(|(n, _)| *n > 0).map(|(n, unit)| format!("{n}{unit}")).collect()
 }
 
 /// How messages of a stage name its inputs.
@@ -365,6 +391,18 @@ impl Drop for WorkDir {
         let _ = fs_err::remove_dir(&self.scratch);
         if let Some(base) = self.dir.parent() {
             let _ = fs_err::remove_dir(base);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_reads_as_it_is_written() {
+        for (seconds, text) in [(1, "1s"), (90, "1m30s"), (3600, "1h"), (90_061, "25h1m1s")] {
+            assert_eq!(in_words(seconds), text);
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct Control(Mutex<Target>);
 #[derive(Debug, Default)]
 struct Target {
     urgency: Option<Urgency>,
+    /// Its time was over.
+    expired: bool,
     /// While this is set the process is not reaped, so its number can't be another's.
     worker: Option<libc::pid_t>,
 }
@@ -34,6 +36,26 @@ impl Control {
 
     pub(super) fn is_stopped(&self) -> bool {
         self.lock().urgency.is_some()
+    }
+
+    /// Stops the worker when `limit` is over: politely, and after `grace` with all that it started. Returns when the
+    /// sender of `ended` is dropped, or after that.
+    pub(super) fn stop_after(&self, limit: Duration, grace: Duration, ended: &mpsc::Receiver<()>) {
+        for (wait, urgency) in [(limit, Urgency::Stop), (grace, Urgency::Kill)] {
+            if ended.recv_timeout(wait) != Err(mpsc::RecvTimeoutError::Timeout) {
+                return;
+            }
+            let mut target = self.lock();
+            // Whoever was asked to stop before is not past its time.
+            target.expired |= target.urgency.is_none();
+            drop(target);
+            self.stop(urgency);
+        }
+    }
+
+    /// Whether the worker was stopped because its time was over.
+    pub(super) fn is_expired(&self) -> bool {
+        self.lock().expired
     }
 
     fn attach(&self, worker: libc::pid_t) {

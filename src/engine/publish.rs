@@ -1,22 +1,37 @@
 //! Placing results in the working directory: each appears whole, or not at all; rows and predictions in the form that
 //! the path's ending asks for.
 
+use super::text_form::{self, text_form, write_text};
 use super::{EngineError, clock};
-use crate::artifact::{Artifact, Format, Layout};
-use crate::cache::Cache;
-use crate::data::export::{self, TextForm};
+use crate::artifact::{Artifact, Layout};
+use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::name::RunId;
 use crate::pipeline::Plan;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Makes `target` hold the artifact; says whether it had to be written.
-pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Result<bool, String> {
+/// A published result.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// Whether it had to be written.
+    pub written: bool,
+    /// The digest of the file where it is a text form of the artifact.
+    pub text: Option<Digest>,
+}
+
+/// Makes `target` hold the artifact.
+pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Result<Placed, String> {
     let failed = |what: String| format!("can't publish {}: {what}", target.display());
-    let text = TextForm::of(target).filter(|_| matches!(artifact.format, Format::Rows | Format::Predictions));
-    if text.is_none() && has_already(cache, artifact, target) {
-        return Ok(false);
+    let form = text_form(artifact, target);
+    match form {
+        Some(form) => {
+            if let Some(there) = text_form::is_there(cache, artifact, form, target) {
+                return Ok(Placed { written: false, text: Some(there) });
+            }
+        }
+        None if has_already(cache, artifact, target) => return Ok(Placed { written: false, text: None }),
+        None => {}
     }
     refuse_foreign_folder(cache, artifact, target).map_err(&failed)?;
     let (parent, name) = match (target.parent(), target.file_name()) {
@@ -27,23 +42,26 @@ pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Resu
     fs_err::create_dir_all(parent).map_err(|e| failed(e.to_string()))?;
     let beside = |what: &str| parent.join(format!(".{name}.{what}-{:016x}", clock::random()));
     let (new, old) = (beside("new"), beside("old"));
-    let placed = match text {
-        Some(form) => {
-            let from = cache.object_path(artifact.digest);
-            let write = if artifact.format == Format::Rows { export::rows } else { export::predictions };
-            write(&from, &new, form).map_err(|e| e.to_string())
-        }
-        None => cache.copy_out(artifact, &new).map_err(|e| e.to_string()),
+    let written = match form {
+        // Remembered before it is there: whoever finds the file can ask where it came from.
+        Some(form) => write_text(cache, artifact, form, &new).map_err(|e| e.to_string()).and_then(|text| {
+            cache.remember_text(&text).map_err(|e| e.to_string())?;
+            Ok(Some(text.digest))
+        }),
+        None => cache.copy_out(artifact, &new).map(|()| None).map_err(|e| e.to_string()),
     };
-    if placed.is_ok() && text.is_some() && same_bytes(&new, target) {
-        remove(&new);
-        return Ok(false);
-    }
-    let placed = placed.and_then(|()| replace(&new, target, &old, artifact.layout).map_err(|e| e.to_string()));
+    let placed = written.and_then(|text| {
+        if text.is_some_and(|text| Digest::of_file(target).is_ok_and(|(there, _)| there == text)) {
+            remove(&new);
+            return Ok(Placed { written: false, text });
+        }
+        replace(&new, target, &old, artifact.layout).map_err(|e| e.to_string())?;
+        Ok(Placed { written: true, text })
+    });
     if placed.is_err() {
         remove(&new);
     }
-    placed.map(|()| true).map_err(failed)
+    placed.map_err(failed)
 }
 
 /// Refuses, before anything runs, to publish onto the cache, the pipeline file, or a folder around them, and below
@@ -64,6 +82,10 @@ pub(super) fn check(plan: &Plan, cache: &Cache) -> Result<(), EngineError> {
         if let Some(file) = place.ancestors().skip(1).find(|folder| folder.exists() && !folder.is_dir()) {
             return Err(EngineError::Input(format!("can't publish {target}: {} is not a folder", file.display())));
         }
+        // Found now, not after hours of work.
+        if is_folder_of_the_users(cache, Path::new(target))? {
+            return Err(EngineError::Input(format!("can't publish {target}: {FOREIGN}")));
+        }
     }
     Ok(())
 }
@@ -83,19 +105,24 @@ fn resolved(path: &Path) -> PathBuf {
 
 /// A folder goes only where the folder there came from a run of ours: a user's own is never removed.
 fn refuse_foreign_folder(cache: &Cache, artifact: &Artifact, target: &Path) -> Result<(), String> {
-    if !fs_err::symlink_metadata(target).is_ok_and(|there| there.is_dir()) {
-        return Ok(());
+    let is_folder = fs_err::symlink_metadata(target).is_ok_and(|there| there.is_dir());
+    if is_folder && artifact.layout == Layout::File {
+        return Err("a folder is there, and the result is a file: move it away, or publish elsewhere".to_owned());
+    }
+    if is_folder_of_the_users(cache, target).map_err(|e| e.to_string())? { Err(FOREIGN.to_owned()) } else { Ok(()) }
+}
+
+const FOREIGN: &str = "a folder that no recorded run published is there: move it away, or publish elsewhere";
+
+/// Whether a folder with anything in it is there that no run of ours published.
+fn is_folder_of_the_users(cache: &Cache, target: &Path) -> Result<bool, CacheError> {
+    let is_folder = fs_err::symlink_metadata(target).is_ok_and(|there| there.is_dir());
+    if !is_folder || fs_err::read_dir(target).is_ok_and(|mut entries| entries.next().is_none()) {
+        return Ok(false);
     }
     let name = target.to_string_lossy();
     let published = |run: &RunId| matches!(cache.run(run), Ok(Some(record)) if record.published.contains_key(&*name));
-    let runs = cache.runs().map_err(|e| e.to_string())?;
-    if artifact.layout == Layout::Tree && runs.iter().rev().any(published) {
-        return Ok(());
-    }
-    if fs_err::read_dir(target).is_ok_and(|mut entries| entries.next().is_none()) && artifact.layout == Layout::Tree {
-        return Ok(());
-    }
-    Err("a folder that no recorded run published is there: move it away, or publish elsewhere".to_owned())
+    Ok(!cache.runs()?.iter().rev().any(published))
 }
 
 fn has_already(cache: &Cache, artifact: &Artifact, target: &Path) -> bool {
@@ -105,10 +132,6 @@ fn has_already(cache: &Cache, artifact: &Artifact, target: &Path) -> bool {
         Layout::Tree => metadata.is_dir(),
     };
     same_layout && cache.digest_source(target, artifact.format).is_ok_and(|there| there.digest == artifact.digest)
-}
-
-fn same_bytes(one: &Path, other: &Path) -> bool {
-    matches!((Digest::of_file(one), Digest::of_file(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 /// Puts `new` in the place of `target`. A file replaces a file in one step; where a folder is involved and the file

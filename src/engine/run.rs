@@ -38,14 +38,14 @@ pub fn run(
     });
     let mut coordinator = Coordinator::new(plan, cache, &recorder, interrupt, &sources, capacity, &forced, options);
     coordinator.walk();
-    let (published, all_published) = coordinator.publish();
+    let (published, unpublished) = coordinator.publish();
     let (steps, input_error) = coordinator.finish();
 
     let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count() as u64;
     let cut_short = count(Outcome::Cancelled) + count(Outcome::Skipped) > 0;
     let outcome = if interrupt.is_raised() && cut_short {
         RunOutcome::Cancelled
-    } else if cut_short || count(Outcome::Failed) > 0 || !all_published {
+    } else if cut_short || count(Outcome::Failed) > 0 || !unpublished.is_empty() {
         RunOutcome::Failed
     } else {
         RunOutcome::Succeeded
@@ -58,6 +58,7 @@ pub fn run(
         hit: count(Outcome::Hit),
         failed: count(Outcome::Failed),
         skipped: count(Outcome::Skipped),
+        unpublished: unpublished.len() as u64,
         seconds: began.elapsed().as_secs_f64(),
     };
     let committed = cache.commit_run(RunRecord {
@@ -75,6 +76,7 @@ pub fn run(
         outcome,
         steps,
         published,
+        unpublished: unpublished.clone(),
         environment: environment(capacity.cpus),
         previous: None,
     });
@@ -88,6 +90,7 @@ pub fn run(
         hit: summary.hit,
         failed: summary.failed,
         skipped: summary.skipped,
+        unpublished: unpublished.into_keys().collect(),
         seconds: summary.seconds,
     });
     committed?;

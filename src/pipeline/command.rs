@@ -5,6 +5,7 @@ use super::nearest::suggestion;
 use super::params::{Params, is_name};
 use super::source::{Content, Entry, Node};
 use super::spec::StageSpec;
+use crate::stages::shell::{self, Piece, Place};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -73,7 +74,7 @@ pub fn complete(
     let mut values = BTreeMap::new();
     let mut scan = Scan { spec, ports, params, values: &mut values, problems };
     if let Some(run) = with.get("run") {
-        scan.placeholders(run.value.text().unwrap_or_default(), run.value.span);
+        scan.script(run.value.text().unwrap_or_default(), run.value.span);
         scan.shell_names(run.value.text().unwrap_or_default(), run.value.span, with);
     }
     if let Some(argv) = with.get("argv") {
@@ -87,7 +88,7 @@ pub fn complete(
         Value::Object(map) => map,
         _ => Map::new(),
     };
-    let out: BTreeMap<_, _> = spec.out.iter().map(|(port, declared)| (port.clone(), declared.path.clone())).collect();
+    let out: BTreeMap<_, _> = spec.out.iter().map(|(port, declared)| (port.clone(), declared.clone())).collect();
     let json = |value: serde_json::Result<Value>| value.expect("maps of text are plain data");
     map.insert("environment".to_owned(), json(serde_json::to_value(environment)));
     map.insert("values".to_owned(), json(serde_json::to_value(values)));
@@ -112,26 +113,57 @@ struct Scan<'a, 't> {
 }
 
 impl Scan<'_, '_> {
-    /// Checks every `{in.…}`, `{out.…}` and `{param.…}`; other braces are the program's own.
-    fn placeholders(&mut self, text: &str, span: Span) {
-        for (at, _) in text.match_indices('{') {
-            let Some((inside, _)) = text[at + 1..].split_once('}') else { continue };
-            let Some((kind, name)) = inside.split_once('.') else { continue };
-            if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.@=,+".contains(c)) {
-                continue;
+    /// Checks the placeholders of a text for bash, and that each stands where it can be quoted.
+    fn script(&mut self, text: &str, span: Span) {
+        let in_text =
+            |line: usize| if text.contains('\n') { format!(" (line {line} of the text)") } else { String::new() };
+        let pieces = match shell::pieces(text) {
+            Ok(pieces) => pieces,
+            Err(trouble) => {
+                let what = format!("`run`: {}{}", trouble.what, in_text(trouble.line));
+                return self.problems.at(span, what).help(trouble.help);
             }
-            let (what, known): (_, Vec<&str>) = match kind {
-                "in" => ("input", self.ports.iter().copied().collect()),
-                "out" => ("output", self.spec.out.keys().map(String::as_str).collect()),
-                "param" => ("parameter", self.params.0.keys().map(String::as_str).collect()),
-                _ => continue,
+        };
+        for piece in pieces {
+            let Piece::Placeholder { inside, place, line } = piece else { continue };
+            self.placeholder(inside, span);
+            let is_number = || {
+                inside
+                    .strip_prefix("param.")
+                    .and_then(|name| self.values.get(name))
+                    .is_some_and(|v| shell::is_whole_number(v))
             };
-            if !known.contains(&name) {
-                let help = suggestion(name, known.iter().copied(), &format!("{what}s"));
-                self.problems.at(span, format!("`{{{inside}}}`: there is no {what} `{name}`")).help(help);
-            } else if kind == "param" {
-                self.value(name, span);
+            if place == Place::Arithmetic && !is_number() {
+                let what =
+                    format!("`run`: bash calculates with `{{{inside}}}`, which is not a whole number{}", in_text(line));
+                let help =
+                    "only a parameter that is a whole number can stand there: bash would run what another value says";
+                self.problems.at(span, what).help(help);
             }
+        }
+    }
+
+    /// Checks every placeholder of an argument; other braces are the program's own.
+    fn argument(&mut self, text: &str, span: Span) {
+        for (at, _) in text.match_indices('{') {
+            if let Some(inside) = shell::placeholder(&text[at..]) {
+                self.placeholder(inside, span);
+            }
+        }
+    }
+
+    fn placeholder(&mut self, inside: &str, span: Span) {
+        let (kind, name) = inside.split_once('.').expect("a placeholder has a dot");
+        let (what, known): (_, Vec<&str>) = match kind {
+            "in" => ("input", self.ports.iter().copied().collect()),
+            "out" => ("output", self.spec.out.keys().map(String::as_str).collect()),
+            _ => ("parameter", self.params.0.keys().map(String::as_str).collect()),
+        };
+        if !known.contains(&name) {
+            let help = suggestion(name, known.iter().copied(), &format!("{what}s"));
+            self.problems.at(span, format!("`{{{inside}}}`: there is no {what} `{name}`")).help(help);
+        } else if kind == "param" {
+            self.value(name, span);
         }
     }
 
@@ -157,7 +189,7 @@ impl Scan<'_, '_> {
         }
         for item in items {
             match &item.content {
-                Content::Scalar(Value::String(text)) => self.placeholders(text, item.span),
+                Content::Scalar(Value::String(text)) => self.argument(text, item.span),
                 Content::Invalid => {}
                 _ => {
                     let found = item.describe();

@@ -9,13 +9,15 @@ use serde_json::{Map, Value};
 
 /// Makes a stage of its parameters, told which inputs are connected. `None` where something is wrong, now reported.
 ///
-/// `with` is what the user wrote, for positions; `params` is what the catalogue reads.
+/// `with` is what the user wrote, for positions; `params` is what the catalogue reads. Of `told` parameters enough has
+/// been said.
 pub fn make(
     spec: &StageSpec,
     uses: &str,
     with: &Node,
     params: &Map<String, Value>,
     connected: &[&str],
+    told: &[String],
     problems: &mut Diagnostics<'_>,
 ) -> Option<StageKind> {
     if with.has_invalid() {
@@ -33,7 +35,7 @@ pub fn make(
         let given: Vec<&str> = with.entries().iter().map(|entry| entry.key.as_str()).collect();
         complaints = kind.settle(connected, &given);
     }
-    for complaint in &complaints {
+    for complaint in complaints.iter().filter(|complaint| !told.contains(&complaint.param)) {
         report(spec, uses, with, complaint, problems);
     }
     kind.filter(|_| complaints.is_empty())

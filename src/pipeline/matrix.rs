@@ -21,15 +21,30 @@ pub struct Axis {
 /// Which value each axis has: indices into the list of all axes, and into its choices.
 pub type Branch = BTreeMap<usize, usize>;
 
+/// The matrix of a stage.
+#[derive(Debug, Default)]
+pub struct Matrix {
+    pub axes: Vec<Axis>,
+    /// Keys with values that can't be used, which has been reported: how many branches there are is not known then.
+    pub wrong: Vec<String>,
+}
+
 /// Reads the matrix of a stage, its parameters filled in.
-pub fn read(stage: &str, node: &Node, problems: &mut Diagnostics<'_>) -> Vec<Axis> {
+pub fn read(stage: &str, node: &Node, problems: &mut Diagnostics<'_>) -> Matrix {
     if !matches!(node.content, Content::Map(_) | Content::Invalid) && !node.is_null() {
         let found = node.describe();
         problems
             .at(node.span, format!("`matrix` is a map of lists, not {found}"))
             .help("for example: { per_bin: [3000, 25000] }");
     }
-    node.entries().iter().filter_map(|entry| axis(stage, entry, problems)).collect()
+    let mut matrix = Matrix::default();
+    for entry in node.entries() {
+        match axis(stage, entry, problems) {
+            Some(axis) => matrix.axes.push(axis),
+            None => matrix.wrong.push(entry.key.clone()),
+        }
+    }
+    matrix
 }
 
 fn axis(stage: &str, entry: &Entry, problems: &mut Diagnostics<'_>) -> Option<Axis> {

@@ -2,7 +2,7 @@
 
 use super::diagnostics::Diagnostics;
 use super::graph::{self, Needs};
-use super::matrix::{self, Axis, Branch, MOST_BRANCHES};
+use super::matrix::{self, Axis, Branch, MOST_BRANCHES, Matrix};
 use super::nearest::suggestion;
 use super::params::Params;
 use super::publish::{self, branch_names};
@@ -35,7 +35,7 @@ struct Stage<'s> {
     wires: Vec<Wire>,
     with: Node,
     resources: Option<Node>,
-    matrix: Vec<Axis>,
+    matrix: Matrix,
 }
 
 /// Makes the steps of a pipeline; what is wrong is in `problems`.
@@ -219,6 +219,21 @@ fn check_paths(stage: &Stage<'_>, catalog: &Catalog, problems: &mut Diagnostics<
     }
 }
 
+/// Checks the parameters of a stage that has no branches because of wrong keys in its matrix.
+fn check_but_for(wrong: &[String], stage: &Stage<'_>, problems: &mut Diagnostics<'_>) {
+    if stage.uses == "command" {
+        return;
+    }
+    let mut with = stage.with.clone();
+    for axis in &stage.matrix.axes {
+        matrix::set(&mut with, &axis.key, axis.key_span, &axis.choices[0].1);
+    }
+    let connected: Vec<&str> = stage.wires.iter().map(|wire| wire.port.as_str()).collect();
+    if let Some(params) = kinds::params_of(&with, problems) {
+        kinds::make(stage.spec, stage.uses, &with, &params, &connected, wrong, problems);
+    }
+}
+
 /// The growing list of steps.
 struct Expansion<'a> {
     catalog: &'a Catalog,
@@ -242,8 +257,13 @@ impl Expansion<'_> {
                 }
             }
         }
-        over.extend(self.axes.len()..self.axes.len() + stage.matrix.len());
-        self.axes.extend(stage.matrix.iter().cloned());
+        let Matrix { axes, wrong } = &stage.matrix;
+        if !wrong.is_empty() {
+            // No branches, so that what reads them is not told as a further problem.
+            return check_but_for(wrong, stage, problems);
+        }
+        over.extend(self.axes.len()..self.axes.len() + axes.len());
+        self.axes.extend(axes.iter().cloned());
         let Some(branches) = matrix::branches(&over, &self.axes) else {
             problems.at(stage.spec.span, format!("the stage `{name}` has more than {MOST_BRANCHES} branches"));
             return;
@@ -278,27 +298,18 @@ impl Expansion<'_> {
         }
         let Some(mut params) = kinds::params_of(&with, problems) else { return };
         let connected: Vec<&str> = stage.wires.iter().map(|wire| wire.port.as_str()).collect();
-        let mut outputs: BTreeMap<PortName, Format> = BTreeMap::new();
         if *uses == "command" {
             let given: BTreeSet<&str> =
                 spec.inputs.entries().iter().map(|entry| entry.key.as_str()).chain(connected.iter().copied()).collect();
             let Some(complete) = command::complete(spec, &with, &given, endings, self.params, problems) else { return };
             params = complete;
-            outputs.extend(
-                spec.out.iter().filter_map(|(port, declared)| Some((PortName::parse(port).ok()?, declared.format))),
-            );
         }
-        let Some(kind) = kinds::make(spec, uses, &with, &params, &connected, problems) else { return };
+        let Some(kind) = kinds::make(spec, uses, &with, &params, &connected, &[], problems) else { return };
         let needs = kind.stage().needs();
         let resources = stage.resources.as_ref().map_or(needs, |node| resources::read(node, needs, problems));
-        if *uses != "command" {
-            let ports = kind.stage().contract().outputs;
-            outputs.extend(
-                ports.into_iter().map(|(port, format)| {
-                    (PortName::parse(&port).expect("ports of a contract are valid names"), format)
-                }),
-            );
-        }
+        // A name that is wrong has been reported where the command declares it.
+        let outputs = kind.stage().contract().outputs.into_iter();
+        let outputs = outputs.filter_map(|(port, format)| Some((PortName::parse(&port).ok()?, format))).collect();
         self.steps.push(Step {
             name,
             kind,
@@ -368,7 +379,7 @@ impl Expansion<'_> {
                 String::new,
                 |step| match &step.kind {
                     StageKind::Command(made) => {
-                        made.out.get(port).map_or_else(String::new, |path| command::ending(path).to_owned())
+                        made.out.get(port).map_or_else(String::new, |made| command::ending(&made.path).to_owned())
                     }
                     _ => String::new(),
                 },

@@ -6,6 +6,7 @@ use super::plan::Branches;
 use super::source::{Content, Entry};
 use super::spec::{inside, overlaps};
 use super::wiring::{Catalog, From};
+use crate::artifact::Format;
 use crate::name::{PortName, StageName};
 use std::collections::BTreeMap;
 
@@ -70,6 +71,12 @@ pub fn read(
                 continue;
             }
         };
+        if catalog.format(&stage, &port) == Some(Format::Rows) && path.ends_with(".json") {
+            problems
+                .at(entry.key_span, format!("`{text}` is rows, which can't be published as JSON"))
+                .help("let the path end in .parquet, .tsv or .tsv.gz");
+            continue;
+        }
         let Some(steps) = branches.get(&stage) else { continue };
         let chosen: Vec<_> =
             steps.iter().filter(|name| branch.is_none() || name.branch() == branch.as_deref()).collect();

@@ -5,7 +5,7 @@ use super::nearest::suggestion;
 use super::source::{Content, Entry, Node};
 use crate::artifact::Format;
 use crate::name::{PortName, StageName};
-use crate::stages::StageKind;
+use crate::stages::{Declared, StageKind};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
@@ -42,13 +42,6 @@ pub struct StageSpec {
     pub out: BTreeMap<String, Declared>,
     pub resources: Option<Node>,
     pub hint: Option<String>,
-}
-
-/// An output that a command leaves in its work directory.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Declared {
-    pub path: String,
-    pub format: Format,
 }
 
 impl PipelineSpec {

@@ -178,7 +178,10 @@ stages:
     let StageKind::Command(plot) = &step(&plan, "plot").kind else { panic!("a command") };
     assert_eq!(json!(plot.values), json!({"name": "a b", "seed": "7"}));
     assert_eq!(json!(plot.endings), json!({"rows": ".parquet", "script": ".toml"}));
-    assert_eq!(json!(plot.out), json!({"figure": "plots/f.svg", "m": "m.json"}));
+    assert_eq!(
+        json!(plot.out),
+        json!({"figure": {"path": "plots/f.svg", "format": "raw"}, "m": {"path": "m.json", "format": "metrics"}})
+    );
     assert_eq!(json!(plot.environment), json!({"CISTAGE_TEST_UNSET": null}));
     assert_eq!(json!(step(&plan, "plot").outputs), json!({"figure": "raw", "m": "metrics"}));
     let StageKind::Command(next) = &step(&plan, "next").kind else { panic!("a command") };
@@ -297,6 +300,14 @@ fn every_slip_is_told_with_its_place_and_what_would_be_right() {
                 "6:46 1 stands twice in `rows` of this matrix ()",
                 "6:50 `synthesize` has no parameter `sede` (did you mean `seed`?)",
                 "6:68 \"a b\" can't become part of a stage's name (values of a matrix are written with letters, digits and `-_.+`)",
+            ],
+        ),
+        (
+            "  a: { uses: sample-bins, in: { rows: made.rows }, matrix: { per_bin: [a b] }, with: { bin: 1 } }\n  b: { uses: split, in: { rows: a@per_bin=1.rows } }\npublish: { x.json: split.train }",
+            &[
+                "6:72 \"a b\" can't become part of a stage's name (values of a matrix are written with letters, digits and `-_.+`)",
+                "6:88 `sample-bins` has no parameter `bin` (did you mean `bins`?)",
+                "8:12 `split.train` is rows, which can't be published as JSON (let the path end in .parquet, .tsv or .tsv.gz)",
             ],
         ),
         (

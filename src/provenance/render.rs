@@ -18,7 +18,11 @@ pub fn render(audit: &Audit) -> String {
                 tree.node("", "", None, lineage);
             }
         }
-        Audit::Artifact { lineage, part, used_by } => {
+        Audit::Artifact { lineage, part, text, used_by } => {
+            if let Some(text) = text {
+                let (short, size) = (text.digest.short(), size(text.bytes));
+                tree.line(&format!("a file of text ({}, {short}, {size}), written from", text.form));
+            }
             if let Some(part) = part {
                 tree.line(&format!("{} ({}, {}) is a file of", part.path, part.digest.short(), size(part.bytes)));
             }

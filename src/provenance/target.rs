@@ -5,7 +5,7 @@ use super::history::{History, succeeded};
 use super::lineage::{Lineage, Made, MadeBy, SourceFile, Tracer};
 use crate::action::{ActionKey, ActionRecord, Origin};
 use crate::artifact::{Artifact, Format, Layout};
-use crate::cache::{Cache, CacheError, RunRecord};
+use crate::cache::{Cache, CacheError, RunRecord, TextRecord};
 use crate::digest::Digest;
 use crate::name::{PortName, RunId, StageName};
 use serde::Serialize;
@@ -21,6 +21,8 @@ pub enum Audit {
         lineage: Lineage,
         /// The file asked for, where it is one of a folder.
         part: Option<Part>,
+        /// The file asked for, where it is a text form of the artifact.
+        text: Option<TextRecord>,
         /// Of a source file: the runs that read it, newest first.
         used_by: Vec<RunId>,
     },
@@ -54,7 +56,7 @@ impl Audit {
             Self::Run { run, artifacts } => {
                 json!({ "run": run, "artifacts": artifacts.iter().map(Lineage::to_json).collect::<Vec<_>>() })
             }
-            Self::Artifact { lineage, part, used_by } => {
+            Self::Artifact { lineage, part, text, used_by } => {
                 let mut answer = lineage.to_json();
                 if let Lineage::Source(source) = lineage {
                     answer["artifact"] = json!({ "digest": source.digest, "bytes": source.bytes, "format": "raw" });
@@ -62,6 +64,9 @@ impl Audit {
                 }
                 if let Some(part) = part {
                     answer["part"] = json!(part);
+                }
+                if let Some(text) = text {
+                    answer["text"] = json!({ "digest": text.digest, "bytes": text.bytes, "form": text.form });
                 }
                 answer
             }
@@ -77,7 +82,9 @@ pub fn audit(cache: &Cache, target: &str) -> Result<Audit, ProvenanceError> {
     }
     let path = Path::new(target);
     if path.exists() {
-        let found = cache.digest_source(path, Format::Raw)?;
+        let unreadable =
+            |e: CacheError| ProvenanceError::Unknown(format!("{target} can't be read, so nothing is known of it: {e}"));
+        let found = cache.digest_source(path, Format::Raw).map_err(unreadable)?;
         return match search.digest(found.digest)? {
             Some(audit) => Ok(audit),
             None => Err(search.unknown_file(target, found.digest)?),
@@ -135,21 +142,16 @@ impl Search<'_> {
     }
 
     fn digest(&mut self, digest: Digest) -> Result<Option<Audit>, ProvenanceError> {
-        let whole = |lineage| Ok(Some(Audit::Artifact { lineage, part: None, used_by: Vec::new() }));
-        let maker = match self.cache.makers(digest)?.first() {
-            Some(key) => self.cache.record(*key)?.and_then(|record| output(&record, digest)),
-            None => None,
-        };
-        // The record may be lost, and a run still know.
-        let maker = match maker {
-            Some(maker) => Some(maker),
-            None => self.step_that_made(digest)?,
-        };
-        if let Some((key, artifact)) = maker {
-            return whole(self.made(key, &artifact)?);
+        if let Some((key, artifact)) = self.maker(digest)? {
+            let lineage = self.made(key, &artifact)?;
+            return Ok(Some(Audit::Artifact { lineage, part: None, text: None, used_by: Vec::new() }));
+        }
+        if let Some((key, artifact, text)) = self.text(digest)? {
+            let lineage = self.made(key, &artifact)?;
+            return Ok(Some(Audit::Artifact { lineage, part: None, text: Some(text), used_by: Vec::new() }));
         }
         if let Some((source, used_by)) = self.source(digest)? {
-            return Ok(Some(Audit::Artifact { lineage: Lineage::Source(source), part: None, used_by }));
+            return Ok(Some(Audit::Artifact { lineage: Lineage::Source(source), part: None, text: None, used_by }));
         }
         for record in newest_first(self.cache.records()?) {
             for folder in record.outputs.values().filter(|output| output.layout == Layout::Tree) {
@@ -158,8 +160,28 @@ impl Search<'_> {
                 if let Some(entry) = entries.into_iter().find(|entry| entry.digest == digest) {
                     let part = Some(Part { path: entry.path, digest, bytes: entry.bytes });
                     let lineage = self.made(record.key, folder)?;
-                    return Ok(Some(Audit::Artifact { lineage, part, used_by: Vec::new() }));
+                    return Ok(Some(Audit::Artifact { lineage, part, text: None, used_by: Vec::new() }));
                 }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The newest action that made these bytes.
+    fn maker(&self, digest: Digest) -> Result<Option<(ActionKey, Artifact)>, CacheError> {
+        let maker = match self.cache.makers(digest)?.first() {
+            Some(key) => self.cache.record(*key)?.and_then(|record| output(&record, digest)),
+            None => None,
+        };
+        // The record may be lost, and a run still know.
+        if maker.is_some() { Ok(maker) } else { self.step_that_made(digest) }
+    }
+
+    /// The artifact that a file with these bytes is a text form of, and what made it.
+    fn text(&self, digest: Digest) -> Result<Option<(ActionKey, Artifact, TextRecord)>, CacheError> {
+        for text in self.cache.texts_of(digest)? {
+            if let Some((key, artifact)) = self.maker(text.artifact)? {
+                return Ok(Some((key, artifact, text)));
             }
         }
         Ok(None)
@@ -200,6 +222,9 @@ impl Search<'_> {
                     }
                 }
             }
+        }
+        for text in self.cache.texts()? {
+            known.entry(text.digest).or_insert_with(|| format!("{} of {}", text.form, text.artifact.short()));
         }
         for step in self.history.runs()?.iter().flat_map(|run| &run.steps) {
             for (port, output) in &step.outputs {
@@ -243,7 +268,8 @@ impl Search<'_> {
             Some((step.key?, step.outputs[port].clone()))
         });
         if let Some((key, artifact)) = found {
-            return Ok(Audit::Artifact { lineage: self.made(key, &artifact)?, part: None, used_by: Vec::new() });
+            let lineage = self.made(key, &artifact)?;
+            return Ok(Audit::Artifact { lineage, part: None, text: None, used_by: Vec::new() });
         }
         let newest = self.history.runs()?.first();
         let ports = newest.into_iter().flat_map(|run| &run.steps);

@@ -5,6 +5,7 @@ use crate::name::PortName;
 use crate::stage::{Contract, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use shell::{Piece, Place};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -14,6 +15,8 @@ use std::path::{Path, PathBuf};
 use std::process::{self, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+
+pub mod shell;
 
 /// Runs a program in a work directory of its own.
 ///
@@ -26,7 +29,7 @@ use std::time::{Duration, Instant};
 #[serde(default, deny_unknown_fields)]
 pub struct Command {
     /// Text for bash, run with `set -eu -o pipefail`; `{in.PORT}`, `{out.PORT}` and `{param.NAME}` become
-    /// quoted references to environment variables.
+    /// quoted references to environment variables, inside quotes of your own too.
     pub run: Option<String>,
     /// A program and its arguments, run without a shell; the same placeholders stand for an argument or a part of one.
     pub argv: Option<Vec<String>>,
@@ -41,21 +44,32 @@ pub struct Command {
     /// Filled in by the plan: file name endings of the inputs, which the program can see (`.tsv.gz`).
     #[schemars(skip)]
     pub endings: BTreeMap<String, String>,
-    /// Filled in by the plan from the stage's `out:`: where the program leaves each output.
+    /// Filled in by the plan from the stage's `out:`: where the program leaves each output, and what it is declared
+    /// to be: another declaration is another check, and another key.
     #[schemars(skip)]
-    pub out: BTreeMap<String, String>,
+    pub out: BTreeMap<String, Declared>,
+}
+
+/// An output that a program promises.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Declared {
+    /// Relative to the work directory.
+    pub path: String,
+    pub format: Format,
 }
 
 impl Stage for Command {
     /// 1: first.
+    /// 2: placeholders inside quotes are quoted references; declared formats are part of the key.
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn contract(&self) -> Contract {
         Contract {
             more_inputs: Some(Format::Raw),
-            outputs: self.out.keys().map(|port| (port.clone(), Format::Raw)).collect(),
+            outputs: self.out.iter().map(|(port, declared)| (port.clone(), declared.format)).collect(),
             ..Contract::default()
         }
     }
@@ -78,8 +92,8 @@ impl Stage for Command {
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
         let references = References::of(self, ctx);
         let mut program = self.program(&references)?;
-        for path in self.out.values() {
-            if let Some(parent) = ctx.output_dir.join(path).parent() {
+        for declared in self.out.values() {
+            if let Some(parent) = ctx.output_dir.join(&declared.path).parent() {
                 fs_err::create_dir_all(parent)?;
             }
         }
@@ -99,9 +113,9 @@ impl Stage for Command {
                 (None, None) => format!("the command ended with {status}"),
             }));
         }
-        for (port, path) in &self.out {
+        for (port, declared) in &self.out {
             let port = PortName::parse(port).map_err(|e| StageError::Failed(e.to_string()))?;
-            ctx.outputs.insert(port, PathBuf::from(path));
+            ctx.outputs.insert(port, PathBuf::from(&declared.path));
         }
         Ok(())
     }
@@ -111,7 +125,7 @@ impl Command {
     /// What to start, with its arguments.
     fn program(&self, references: &References) -> Result<process::Command, StageError> {
         if let Some(argv) = &self.argv {
-            let mut words = argv.iter().map(|word| references.replace(word, |reference| reference.value.clone()));
+            let mut words = argv.iter().map(|word| references.argument(word));
             let name = words.next().ok_or_else(|| StageError::Input("`argv` names no program".to_owned()))??;
             let mut program = process::Command::new(find_program(&name)?);
             for word in words {
@@ -126,7 +140,7 @@ impl Command {
         })?;
         let mut program = process::Command::new(find_program("bash")?);
         program.args(["-eu", "-o", "pipefail", "-c"]);
-        program.arg(references.replace(text, |reference| format!("\"${}\"", reference.variable))?);
+        program.arg(references.script(text)?);
         Ok(program)
     }
 
@@ -230,7 +244,7 @@ impl References {
             let path = path.strip_prefix(&ctx.output_dir).unwrap_or(path);
             (format!("in.{port}"), path.to_string_lossy().into_owned())
         });
-        let outputs = command.out.iter().map(|(port, path)| (format!("out.{port}"), path.clone()));
+        let outputs = command.out.iter().map(|(port, declared)| (format!("out.{port}"), declared.path.clone()));
         let values = command.values.iter().map(|(name, value)| (format!("param.{name}"), value.clone()));
         Self::from_values(inputs.chain(outputs).chain(values))
     }
@@ -250,36 +264,54 @@ impl References {
         Self(sorted.into_iter().map(with_variable).collect())
     }
 
-    /// Puts something in the place of each `{in.…}`, `{out.…}`, `{param.…}`; any other brace stays as it is.
-    fn replace(&self, text: &str, put: impl Fn(&Reference) -> String) -> Result<String, StageError> {
+    /// Puts the value in the place of each placeholder; any other brace stays as it is.
+    fn argument(&self, text: &str) -> Result<String, StageError> {
         let mut replaced = String::with_capacity(text.len());
         let mut rest = text;
         while let Some(open) = rest.find('{') {
             let (before, from_brace) = rest.split_at(open);
             replaced.push_str(before);
-            let inside =
-                from_brace[1..].split_once('}').map(|(inside, _)| inside).filter(|inside| is_placeholder(inside));
-            let Some(inside) = inside else {
-                replaced.push('{');
-                rest = &from_brace[1..];
-                continue;
+            let (put, length) = match shell::placeholder(from_brace) {
+                Some(inside) => (self.find(inside)?.value.as_str(), inside.len() + 2),
+                None => ("{", 1),
             };
-            let reference = self.0.get(inside).ok_or_else(|| {
-                let known: Vec<String> = self.0.keys().map(|known| format!("{{{known}}}")).collect();
-                StageError::Input(format!("{{{inside}}} stands for nothing; there are: {}", known.join(", ")))
-            })?;
-            replaced.push_str(&put(reference));
-            rest = &from_brace[inside.len() + 2..];
+            replaced.push_str(put);
+            rest = &from_brace[length..];
         }
         replaced.push_str(rest);
         Ok(replaced)
     }
-}
 
-fn is_placeholder(inside: &str) -> bool {
-    let is_name =
-        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_=,.+@".contains(c));
-    matches!(inside.split_once('.'), Some(("in" | "out" | "param", name)) if is_name(name))
+    /// Puts a reference to a variable in the place of each placeholder, quoted as its place asks for.
+    fn script(&self, text: &str) -> Result<String, StageError> {
+        let pieces = shell::pieces(text).map_err(|trouble| {
+            StageError::Input(format!("`run`, line {}: {}: {}", trouble.line, trouble.what, trouble.help))
+        })?;
+        let mut script = String::with_capacity(text.len());
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => script.push_str(text),
+                Piece::Placeholder { inside, place, line } => {
+                    let reference = self.find(inside)?;
+                    if place == Place::Arithmetic && !shell::is_whole_number(&reference.value) {
+                        return Err(StageError::Input(format!(
+                            "`run`, line {line}: bash calculates with {{{inside}}}, and {:?} is not a whole number",
+                            reference.value
+                        )));
+                    }
+                    script.push_str(&place.reference(&reference.variable));
+                }
+            }
+        }
+        Ok(script)
+    }
+
+    fn find(&self, inside: &str) -> Result<&Reference, StageError> {
+        self.0.get(inside).ok_or_else(|| {
+            let known: Vec<String> = self.0.keys().map(|known| format!("{{{known}}}")).collect();
+            StageError::Input(format!("{{{inside}}} stands for nothing; there are: {}", known.join(", ")))
+        })
+    }
 }
 
 #[cfg(test)]
@@ -294,10 +326,14 @@ mod tests {
     #[test]
     fn placeholders_become_quoted_references_and_other_braces_stay() {
         let text = "cut -f1 {in.rows} | awk '{print $1}' > ${HOME}/{param.seed}; echo {a,b} {";
-        let replaced = references().replace(text, |r| format!("\"${}\"", r.variable)).expect("all are known");
         let expected =
-            "cut -f1 \"$CISTAGE_IN_ROWS\" | awk '{print $1}' > ${HOME}/\"$CISTAGE_PARAM_SEED\"; echo {a,b} {";
-        assert_eq!(replaced, expected);
+            "cut -f1 \"${CISTAGE_IN_ROWS}\" | awk '{print $1}' > ${HOME}/\"${CISTAGE_PARAM_SEED}\"; echo {a,b} {";
+        assert_eq!(references().script(text).expect("all are known"), expected);
+        assert_eq!(
+            references().script("show '{in.rows}' \"{in.rows}\" $(( {param.seed} + 1 ))").expect("all are known"),
+            "show ''\"${CISTAGE_IN_ROWS}\"'' \"${CISTAGE_IN_ROWS}\" $(( ${CISTAGE_PARAM_SEED} + 1 ))"
+        );
+        assert_eq!(references().argument("--in={in.rows},{x}").expect("all are known"), "--in=in/rows.parquet,{x}");
     }
 
     #[test]
@@ -308,7 +344,13 @@ mod tests {
 
     #[test]
     fn a_placeholder_for_nothing_is_an_error_that_lists_what_there_is() {
-        let error = references().replace("cat {in.row}", |r| r.value.clone()).expect_err("no such input");
+        let error = references().script("cat {in.row}").expect_err("no such input");
         assert!(matches!(&error, StageError::Input(m) if m.contains("{in.row}") && m.contains("{in.rows}")), "{error}");
+    }
+
+    #[test]
+    fn bash_never_calculates_with_anything_but_a_whole_number() {
+        let error = references().script("echo $(( {in.rows} ))").expect_err("a path");
+        assert!(matches!(&error, StageError::Input(m) if m.contains("{in.rows}")), "{error}");
     }
 }

@@ -160,7 +160,146 @@ fn publishing_never_destroys_the_cache_the_pipeline_or_a_folder_of_the_users() {
     }
     ws.write("src/main.py", "precious");
     ws.write("p.yaml", text("src"));
-    assert_eq!(ws.cistage(&["run", "p.yaml"]).code, 1);
+    let got = ws.cistage(&["run", "p.yaml"]);
+    assert_eq!(got.code, 2, "said before anything runs: {}", got.stderr);
     assert_eq!(ws.read("src/main.py"), "precious");
     assert_eq!(ws.cistage(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn a_cache_that_cannot_be_one_is_wrong_usage() {
+    let ws = Workspace::with("cistage: 1\nname: t\nstages:\n  made: { uses: synthesize, with: { rows: 10 } }\n");
+    ws.write("file", "not a folder");
+    ws.write("other/format", "99\n");
+    let commands: [&[&str]; 10] = [
+        &["run", "p.yaml"],
+        &["plan", "p.yaml"],
+        &["why", "p.yaml", "made"],
+        &["graph", "p.yaml"],
+        &["audit", "p.yaml"],
+        &["runs"],
+        &["show"],
+        &["metrics"],
+        &["get", "made.rows", "x.tsv"],
+        &["cache", "du"],
+    ];
+    for cache in ["file", "file/below", "other"] {
+        for command in commands {
+            let got = ws.cistage(&[command, &["--cache", cache]].concat());
+            assert_eq!(got.code, 2, "{command:?} --cache {cache}: {}", got.stderr);
+            assert!(got.stderr.contains("--cache"), "{command:?} --cache {cache}: {}", got.stderr);
+        }
+        assert_eq!(ws.cistage(&["cache", "verify", "--cache", cache]).code, 2, "{cache}");
+    }
+    assert_eq!(ws.read("file"), "not a folder");
+}
+
+#[test]
+fn targets_and_destinations_that_cannot_be_used_are_wrong_usage() {
+    let ws = Workspace::with("cistage: 1\nname: t\nstages:\n  made: { uses: synthesize, with: { rows: 10 } }\n");
+    ws.write("file", "not a folder");
+    assert_eq!(ws.run(&[]), ["made ran"]);
+    let pipe = std::process::Command::new("mkfifo").arg(ws.path("pipe")).status();
+    assert!(pipe.is_ok_and(|status| status.success()), "mkfifo");
+    fs_err::os::unix::fs::symlink("loop", ws.path("loop")).expect("a link to itself");
+    let wrong: [(&[&str], &str); 9] = [
+        (&["audit", "nowhere/metrics.json"], "nowhere/metrics.json"),
+        (&["audit", "pipe"], "pipe"),
+        (&["audit", "loop"], "loop"),
+        (&["audit", "."], "."),
+        (&["get", "made.rows", "file/x.tsv"], "file/x.tsv"),
+        (&["get", "made.rows", "file/x"], "file/x"),
+        (&["get", "made.rows", "rows.json"], "rows.json"),
+        (&["predict", "file", "p.yaml", "-o", "x.tsv"], "file"),
+        (&["-C", "nowhere", "runs"], "nowhere"),
+    ];
+    for (args, part) in wrong {
+        let got = ws.cistage(args);
+        assert_eq!(got.code, 2, "{args:?}: {}", got.stderr);
+        assert!(got.stderr.contains(part), "{args:?}: {}", got.stderr);
+    }
+}
+
+#[test]
+fn a_wrong_value_of_a_matrix_is_told_once() {
+    let ws = Workspace::with(
+        "cistage: 1\nname: t\nstages:\n  made: { uses: synthesize, with: { rows: 10 } }\n  some:\n    uses: sample-bins\n    \
+         in: { rows: made.rows }\n    matrix: { per_bin: [3, 'a b'] }\n  one: { uses: split, in: { rows: some@per_bin=3.rows } }\n\
+         publish: { rows.parquet: some.rows }\n",
+    );
+    let got = ws.cistage(&["run", "p.yaml"]);
+    assert_eq!(got.code, 2, "{}", got.stderr);
+    assert_eq!(got.stderr.matches("error:").count(), 1, "{}", got.stderr);
+    assert!(got.stderr.contains("p.yaml:8:28") && got.stderr.contains("\"a b\""), "{}", got.stderr);
+}
+
+#[test]
+fn a_placeholder_that_bash_cannot_quote_is_refused_with_its_place() {
+    let text = |run: &str| {
+        format!(
+            "cistage: 1\nname: t\nparams: {{ n: 3, word: abc }}\nstages:\n  s:\n    uses: command\n    in: {{ f: p.yaml }}\n    \
+             out: {{ o: o }}\n    with:\n      run: |\n        {}\n",
+            run.replace('\n', "\n        ")
+        )
+    };
+    let wrong = [
+        ("cat > {out.o} <<'EOF'\n{in.f}\nEOF", "here-document", "line 2"),
+        ("cat ${in.f} > {out.o}", "no `$`", "line 1"),
+        ("echo $(( {param.word} + 1 )) > {out.o}", "{param.word}", "line 1"),
+        ("cat '{in.f} > {out.o}", "does not close", "`run`"),
+        ("cat {in.ff} > {out.o}", "did you mean", "there is no input `ff`"),
+    ];
+    for (run, what, place) in wrong {
+        let ws = Workspace::with(&text(run));
+        let got = ws.cistage(&["plan", "p.yaml"]);
+        assert_eq!(got.code, 2, "{run}: {}", got.stderr);
+        for part in ["p.yaml:11:9", what, place] {
+            assert!(got.stderr.contains(part), "{part:?} in:\n{}", got.stderr);
+        }
+    }
+    let ws = Workspace::with(&text("echo $(( {param.n} + 1 )) '{param.word}' \"{param.word}\" {param.word} > {out.o}"));
+    assert_eq!(ws.run(&[]), ["s ran"]);
+    assert_eq!(ws.cistage(&["get", "s.o", "o.txt"]).code, 0);
+    assert_eq!(ws.read("o.txt"), "4 abc abc abc\n");
+}
+
+/// Rows as pandas writes them: nullable columns, Snappy unless it is told otherwise.
+fn parquet(compression: parquet::basic::Compression) -> Vec<u8> {
+    use parquet::data_type::{ByteArrayType, DoubleType, Int64Type};
+    use parquet::file::{properties::WriterProperties, writer::SerializedFileWriter};
+    let schema =
+        "message schema { OPTIONAL INT64 pos; OPTIONAL BYTE_ARRAY sequence (UTF8); OPTIONAL DOUBLE expression; }";
+    let schema = parquet::schema::parser::parse_message_type(schema).expect("a schema");
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    let mut writer = SerializedFileWriter::new(Vec::new(), schema.into(), properties.into()).expect("memory");
+    let mut group = writer.next_row_group().expect("a group");
+    let mut column = group.next_column().expect("memory").expect("pos");
+    column.typed::<Int64Type>().write_batch(&[0, 1, 2], Some(&[1, 1, 1]), None).expect("written");
+    column.close().expect("closed");
+    let mut column = group.next_column().expect("memory").expect("sequence");
+    let sequences: Vec<_> = ["ACGT", "TTTTNN", "GATTACA"].map(Into::into).into();
+    column.typed::<ByteArrayType>().write_batch(&sequences, Some(&[1, 1, 1]), None).expect("written");
+    column.close().expect("closed");
+    let mut column = group.next_column().expect("memory").expect("expression");
+    column.typed::<DoubleType>().write_batch(&[1.5, 2.0, 11.0], Some(&[1, 1, 1]), None).expect("written");
+    column.close().expect("closed");
+    group.close().expect("closed");
+    writer.into_inner().expect("memory")
+}
+
+#[test]
+fn parquet_rows_are_read_in_the_compressions_that_pandas_writes() {
+    use parquet::basic::Compression;
+    let ws = Workspace::with(IMPORT);
+    for compression in [
+        Compression::SNAPPY,
+        Compression::GZIP(parquet::basic::GzipLevel::default()),
+        Compression::ZSTD(parquet::basic::ZstdLevel::default()),
+        Compression::UNCOMPRESSED,
+    ] {
+        ws.write("d.tsv", parquet(compression));
+        assert_eq!(ws.run(&[]), ["rows ran"], "{compression:?}");
+        assert_eq!(ws.cistage(&["get", "rows.rows", "out.tsv"]).code, 0);
+        assert_eq!(ws.read("out.tsv"), "ACGT\t1.5\nTTTTNN\t2\nGATTACA\t11\n", "{compression:?}");
+    }
 }

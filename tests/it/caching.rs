@@ -1,6 +1,6 @@
 //! What runs again, and what does not.
 
-use crate::workspace::{Workspace, flip_a_byte, make_writable};
+use crate::workspace::{Workspace, flip_a_byte, make_writable, outcomes};
 
 /// `a` keeps the lines without `#` of a file, `b` counts them, `c` says the count.
 const THREE: &str = r#"
@@ -162,4 +162,31 @@ stages:
         second,
         ["all ran", "balance@per_bin=3 hit", "balance@per_bin=5 hit", "balance@per_bin=7 ran", "rows hit"]
     );
+}
+
+#[test]
+fn a_declared_format_is_part_of_the_key_and_is_checked_again() {
+    let text = |format: &str| {
+        format!(
+            "cistage: 1\nname: t\nstages:\n  s:\n    uses: command\n    out: {{ o: {{ path: o, format: {format} }} }}\n    \
+             with: {{ run: 'echo \"{{ }}\" > {{out.o}}' }}\n"
+        )
+    };
+    let ws = Workspace::with(&text("raw"));
+    assert_eq!(ws.run(&[]), ["s ran"]);
+    ws.write("p.yaml", text("metrics"));
+    let why = ws.cistage(&["why", "p.yaml", "s"]);
+    assert!(why.stdout.contains("out.o.format: raw -> metrics"), "{}", why.stdout);
+    let (code, events) = ws.events(&[]);
+    assert_eq!((code, outcomes(&events)), (0, vec!["s ran".to_owned()]));
+    let finished = events.iter().find(|e| e["event"] == "stage-finished").expect("an event");
+    assert_eq!(finished["outputs"]["o"]["format"], "metrics");
+    let plan = ws.cistage(&["plan", "p.yaml", "--format", "json"]);
+    assert!(plan.stdout.contains("\"hit\""), "{}", plan.stdout);
+    // What was good as bytes is no tokenizer folder: an old record is never served for another declaration.
+    ws.write("p.yaml", text("model"));
+    let (code, events) = ws.events(&[]);
+    assert_eq!((code, outcomes(&events)), (1, vec!["s failed".to_owned()]));
+    ws.write("p.yaml", text("raw"));
+    assert_eq!(ws.run(&[]), ["s hit"]);
 }

@@ -126,7 +126,65 @@ fn a_cache_on_a_read_only_folder_is_refused_clearly() {
     let got = ws.cistage(&["run", "p.yaml", "--cache", "ro/cache"]);
     let plan = ws.cistage(&["plan", "p.yaml", "--cache", "ro/cache"]);
     assert!(std::process::Command::new("umount").arg(&target).status().is_ok_and(|s| s.success()));
-    assert_eq!(got.code, 1, "{}", got.stderr);
+    assert_eq!(got.code, 2, "{}", got.stderr);
     assert!(got.stderr.contains("ro/cache") && got.stderr.to_lowercase().contains("read-only"), "{}", got.stderr);
     assert_eq!(plan.code, 0, "{}", plan.stderr);
+}
+
+#[test]
+fn a_stage_past_its_time_is_stopped_with_all_that_it_started() {
+    let ws = Workspace::with(
+        "cistage: 1\nname: t\nparams: { seconds: 60 }\nstages:\n  slow:\n    uses: command\n    out: { o: o }\n    \
+         resources: { time: 1s }\n    with: { run: 'echo begun; sleep {param.seconds}; echo x > {out.o}' }\n  \
+         after: { uses: command, in: { o: slow.o }, out: { o: o }, with: { run: 'cp {in.o} {out.o}' } }\n",
+    );
+    let began = std::time::Instant::now();
+    let (code, events) = ws.events(&[]);
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "it was not waited for");
+    assert_eq!((code, outcomes(&events)), (1, vec!["after skipped".to_owned(), "slow failed".to_owned()]));
+    let failed = events.iter().find(|e| e["outcome"] == "failed" && e["event"] == "stage-finished").expect("event");
+    let error = failed["error"].as_str().expect("error");
+    assert!(error.contains("time: 1s") && error.ends_with("begun"), "the limit, and the log: {error}");
+    assert_eq!(ws.run(&["--set", "seconds=0"]), ["after ran", "slow ran"]);
+}
+
+#[test]
+fn a_stage_that_does_not_listen_is_killed_after_its_time() {
+    let ws = Workspace::with(
+        "cistage: 1\nname: t\nstages:\n  deaf:\n    uses: command\n    out: { o: o }\n    resources: { time: 1s }\n    \
+         with: { run: \"trap '' TERM; for i in $(seq 600); do sleep 0.1; done\" }\n",
+    );
+    let began = std::time::Instant::now();
+    let (code, events) = ws.events(&[]);
+    assert_eq!((code, outcomes(&events)), (1, vec!["deaf failed".to_owned()]));
+    assert!(began.elapsed() < std::time::Duration::from_secs(30), "{:?}", began.elapsed());
+    let failed = events.iter().find(|e| e["event"] == "stage-finished").expect("event");
+    assert!(failed["error"].as_str().is_some_and(|e| e.contains("time: 1s")), "{failed}");
+}
+
+#[test]
+fn a_result_that_cannot_be_published_fails_the_run_and_says_what_to_do() {
+    // The command puts a folder where its result should go, as a user could while a long run is under way.
+    let ws = Workspace::with(
+        "cistage: 1\nname: t\nparams: { place: '' }\nstages:\n  s:\n    uses: command\n    out: { o: o }\n    \
+         with: { run: 'mkdir -p {param.place}/mine; echo x > {out.o}' }\npublish: { results/o.txt: s.o }\n",
+    );
+    let place = format!("place={}", ws.path("results/o.txt").display());
+    let (code, events) = ws.events(&["--set", &place]);
+    assert_eq!((code, outcomes(&events)), (1, vec!["s ran".to_owned()]));
+    let failed = events.iter().find(|e| e["event"] == "publish-failed").expect("an event");
+    assert_eq!((failed["path"].as_str(), failed["output"].as_str()), (Some("results/o.txt"), Some("s.o")));
+    assert!(failed["error"].as_str().is_some_and(|e| e.contains("a folder is there")), "{failed}");
+    let last = events.last().expect("events");
+    assert_eq!(last["outcome"], "failed");
+    assert_eq!(last["unpublished"], serde_json::json!(["results/o.txt"]));
+    assert!(ws.exists("results/o.txt/mine"), "nothing of the user's is lost");
+    let shown = ws.cistage(&["show"]);
+    assert!(shown.stdout.contains("not published") && shown.stdout.contains("results/o.txt"), "{}", shown.stdout);
+    // Said before anything runs, now that it can be seen.
+    let got = ws.cistage(&["run", "p.yaml", "--set", &place]);
+    assert_eq!(got.code, 2, "{}", got.stderr);
+    fs_err::remove_dir_all(ws.path("results")).expect("removed");
+    assert_eq!(ws.run(&["--set", &place]), ["s hit"]);
+    assert_eq!(ws.read("results/o.txt"), "x\n");
 }
