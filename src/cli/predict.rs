@@ -90,6 +90,7 @@ fn execute(
         output_dir: output_dir.clone(),
         outputs: BTreeMap::new(),
         scratch: output_dir.clone(),
+        prior: None,
         threads,
         sink,
     };

@@ -1,6 +1,7 @@
 //! One execution: claim the key, prepare the inputs, watch the worker, keep what it made.
 
 use super::job::{Failure, JOB_SCHEMA, Job, Message};
+use super::prefix::Prefixes;
 use super::process::{self, Control, Exit};
 use super::recorder::Recorder;
 use super::{clock, environment, outputs};
@@ -246,6 +247,7 @@ impl Attempt<'_> {
         inputs: BTreeMap<PortName, PathBuf>,
     ) -> Result<BTreeMap<PortName, PathBuf>, Stop> {
         let step = self.action.step;
+        let prefixes = Prefixes::of(self.action, self.cache, self.recorder);
         let job = Job {
             schema: JOB_SCHEMA.to_owned(),
             kind: step.kind.name().to_owned(),
@@ -254,6 +256,8 @@ impl Attempt<'_> {
             labels: labels(step),
             output_dir: work.out.clone(),
             scratch: work.scratch.clone(),
+            // Who forces an execution wants all of it.
+            prior: if self.action.force { None } else { prefixes.prior()? },
             threads: self.action.threads as usize,
             lifeline: true,
         };
@@ -271,6 +275,8 @@ impl Attempt<'_> {
                     recorder.emit(EventKind::Metric { stage, name, step, value: value.unwrap_or(f64::NAN) });
                 }
                 Message::Warning { message } => recorder.emit(EventKind::Warning { stage: Some(stage), message }),
+                Message::Note { message } => recorder.emit(EventKind::Note { stage, message }),
+                Message::Reached { reached } => prefixes.keep(reached, &work.out),
                 last @ (Message::Done { .. } | Message::Failed { .. }) => end = Some(last),
             }
         };

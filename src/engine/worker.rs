@@ -1,7 +1,7 @@
 //! The inside of a worker process: reads a job, runs the stage, says how it went.
 
 use super::job::{Failure, Job, Message};
-use crate::stage::{Sink, StageContext, StageError};
+use crate::stage::{Reached, Sink, StageContext, StageError};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -65,6 +65,7 @@ fn work(job: &Path, sink: &Lines) -> Result<BTreeMap<crate::name::PortName, Path
         output_dir: job.output_dir,
         outputs: BTreeMap::new(),
         scratch: job.scratch,
+        prior: job.prior,
         threads: job.threads,
         sink,
     };
@@ -133,6 +134,14 @@ impl Sink for Lines {
 
     fn warning(&self, message: &str) {
         self.say(&Message::Warning { message: message.to_owned() });
+    }
+
+    fn note(&self, message: &str) {
+        self.say(&Message::Note { message: message.to_owned() });
+    }
+
+    fn reached(&self, reached: Reached) {
+        self.say(&Message::Reached { reached });
     }
 
     fn is_cancelled(&self) -> bool {

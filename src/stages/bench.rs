@@ -75,7 +75,8 @@ impl Bench {
             labels: BTreeMap::new(),
             output_dir,
             outputs: BTreeMap::new(),
-            scratch: self.dir.path().to_owned(),
+            scratch: self.dir.path().join("scratch"),
+            prior: None,
             threads: 1,
             sink: &heard,
         };

@@ -114,6 +114,7 @@ pub mod tests {
             output_dir: dir.to_owned(),
             outputs: BTreeMap::new(),
             scratch: dir.join("scratch"),
+            prior: None,
             threads: 1,
             sink,
         }

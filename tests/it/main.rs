@@ -5,6 +5,8 @@ mod caching;
 mod engine;
 mod failing;
 mod flagship;
+mod kill;
 mod layers;
 mod readme;
+mod training;
 mod workspace;
