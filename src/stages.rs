@@ -14,6 +14,7 @@ mod data_error;
 mod evaluate;
 mod import_sequences;
 mod predict;
+mod predicting;
 mod report;
 mod sample_bins;
 mod score_benchmark;

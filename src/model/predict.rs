@@ -55,7 +55,10 @@ impl Model {
                     return Ok(None);
                 }
                 let window = (start..(start + WINDOW).min(sequences.len())).map(|row| sequences.get(row));
-                let tokens = encode(&encoder, window)?;
+                let tokens = encode(&encoder, window).map_err(|error| match error {
+                    ModelError::NoBases { row } => ModelError::NoBases { row: start + row },
+                    other => other,
+                })?;
                 out.extend(encoded(&self.bert, &self.parameters, &tokens));
             }
             progress(sequences.len());
@@ -72,7 +75,7 @@ pub fn encode<'a>(encoder: &Encoder, rows: impl IntoIterator<Item = &'a [u8]>) -
         ids.clear();
         encoder.encode(sequence, &mut ids);
         if ids.is_empty() {
-            return Err(ModelError::Input(format!("row {} has no bases", row + 1)));
+            return Err(ModelError::NoBases { row: row + 1 });
         }
         tokens.push(&ids);
     }
