@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test lint check-real bench schema clean-cache
+.PHONY: help build run test kill-test lint check-real bench schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ run: build ## the flagship pipeline on made-up rows: no data needed, about three
 
 test: ## all tests; those on real data say so where the data are absent
 	$(CARGO) test --release --locked
+
+kill-test: ## one training, killed and interrupted at random moments, against the undisturbed one; some ten minutes
+	$(CARGO) test --release --locked --test it -- --ignored --nocapture kill::
 
 lint: ## formatting, clippy, licences and sources of the dependencies
 	$(CARGO) fmt --check

@@ -15,6 +15,7 @@ mod metrics;
 mod plan;
 mod predict;
 mod printer;
+mod progress;
 mod reporter;
 mod run;
 mod runs;

@@ -23,6 +23,7 @@ mod log;
 mod manifest;
 mod outputs;
 mod planner;
+mod prefix;
 mod process;
 mod publish;
 mod recorder;

@@ -87,6 +87,11 @@ pub enum EventKind {
         stage: Option<StageName>,
         message: String,
     },
+    /// A line worth reading that is no cause for worry: a training that goes on from a checkpoint.
+    Note {
+        stage: StageName,
+        message: String,
+    },
     Published {
         path: String,
         /// Of the artifact.

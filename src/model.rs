@@ -8,6 +8,7 @@ pub mod folder;
 pub mod kernels;
 pub mod op;
 pub mod predict;
+pub mod reference;
 pub mod speed;
 pub mod weights;
 
@@ -20,6 +21,7 @@ pub use batch::Batch;
 pub use bert::Bert;
 pub use config::BertConfig;
 pub use folder::{Model, Training};
+pub use reference::Reference;
 pub use weights::{Layout, Weights};
 
 /// Why a model can't be used.
@@ -28,6 +30,9 @@ pub enum ModelError {
     /// The model's files are at fault; names the file and what is wrong.
     #[error("{0}")]
     Input(String),
+    /// A row that has no token; rows are counted from 1.
+    #[error("row {row} has no bases")]
+    NoBases { row: usize },
     #[error(transparent)]
     Io(#[from] std::io::Error),
     #[error("candle: {0}")]

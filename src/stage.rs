@@ -36,8 +36,41 @@ pub trait Stage: Send + Sync {
         Vec::new()
     }
 
+    /// The ends of shorter executions of which this one is the continuation, in order, its own end last; none where the
+    /// work is of one piece.
+    fn prefixes(&self) -> Vec<Prefix> {
+        Vec::new()
+    }
+
+    /// Why this execution can't go on from an earlier one with another value of `param`, where one would expect that it can.
+    fn starts_anew(&self, _param: &str) -> Option<&'static str> {
+        None
+    }
+
     /// Does the work: reads its inputs, writes every output of its contract.
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError>;
+}
+
+/// A point at which a shorter execution ends, with the same bytes: the end of an epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prefix {
+    /// How messages name it: `epoch 3`.
+    pub what: String,
+    /// The parameters of the shorter execution.
+    pub params: BTreeMap<String, serde_json::Value>,
+    /// How much of the whole work lies before it, from 0 to 1.
+    pub share: f64,
+}
+
+/// A prefix that was reached; paths are relative to the output folder, and what is there may be taken away.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reached {
+    /// Which of [`Stage::prefixes`].
+    pub prefix: usize,
+    /// What the shorter execution would put out; empty for the last prefix, which ends with this very execution.
+    pub outputs: BTreeMap<PortName, PathBuf>,
+    /// What a longer one goes on from, where it is worth its room.
+    pub state: Option<PathBuf>,
 }
 
 /// A named, typed input or output.
@@ -117,6 +150,18 @@ pub struct Estimate {
     pub seconds: Option<f64>,
 }
 
+impl Estimate {
+    /// The same where only this share of the work is left.
+    pub fn scaled(self, share: f64) -> Self {
+        Self {
+            samples: self.samples.map(|n| (n as f64 * share).round() as u64),
+            flops: self.flops.map(|n| n * share),
+            seconds: self.seconds.map(|n| n * share),
+            ..self
+        }
+    }
+}
+
 /// Why a stage did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
@@ -150,6 +195,10 @@ pub trait Sink: Sync {
     fn progress(&self, done: u64, total: u64, unit: &str);
     fn metric(&self, name: &str, step: u64, value: f64);
     fn warning(&self, message: &str);
+    /// A line worth reading that is no cause for worry; whoever shows no lines leaves it out.
+    fn note(&self, _message: &str) {}
+    /// Work that others may go on from; whoever keeps nothing leaves it where it is.
+    fn reached(&self, _reached: Reached) {}
     fn is_cancelled(&self) -> bool;
 }
 
@@ -167,6 +216,8 @@ pub struct StageContext<'a> {
     pub seals: BTreeMap<PortName, Seal>,
     /// A folder named by the action key; survives a failed attempt.
     pub scratch: PathBuf,
+    /// What an earlier, shorter execution of the same work left to go on from.
+    pub prior: Option<PathBuf>,
     /// Threads to use; the bytes made must not depend on it.
     pub threads: usize,
     pub sink: &'a dyn Sink,
@@ -217,6 +268,14 @@ impl StageContext<'_> {
 
     pub fn warning(&self, message: &str) {
         self.sink.warning(message);
+    }
+
+    pub fn note(&self, message: &str) {
+        self.sink.note(message);
+    }
+
+    pub fn reached(&self, reached: Reached) {
+        self.sink.reached(reached);
     }
 
     pub fn is_cancelled(&self) -> bool {

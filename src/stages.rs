@@ -14,6 +14,7 @@ mod data_error;
 mod evaluate;
 mod import_sequences;
 mod predict;
+mod predicting;
 mod report;
 mod sample_bins;
 mod score_benchmark;
@@ -92,7 +93,7 @@ macro_rules! catalogue {
 
             /// All parameters, defaults filled in: what the key is made of.
             pub fn params(&self) -> BTreeMap<String, Value> {
-                match self { $(Self::$variant(stage) => as_map(stage).into_iter().collect()),+ }
+                match self { $(Self::$variant(stage) => params_of(stage)),+ }
             }
 
             pub fn stage(&self) -> &dyn Stage {
@@ -121,6 +122,11 @@ catalogue! {
     "compare" => Compare,
     "report" => Report,
     "command" => Command,
+}
+
+/// All parameters of a stage, as in its key.
+fn params_of<T: Serialize>(stage: &T) -> BTreeMap<String, Value> {
+    as_map(stage).into_iter().collect()
 }
 
 fn as_map<T: Serialize>(stage: &T) -> Map<String, Value> {

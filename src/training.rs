@@ -1,14 +1,24 @@
-//! Training: epochs over seeded orders of rows, loss, gradient, AdamW.
+//! Training: epochs over seeded orders of rows, loss, gradient, AdamW; checkpoints, from which a killed one goes on.
 
+pub mod checkpoint;
+pub mod course;
+pub mod engine;
 pub mod fit;
 pub mod loss;
 pub mod optimizer;
 pub mod schedule;
 
-pub use fit::{Curves, Epoch, FitError, Fitted, Kept, Options, Rows, Watch, fit};
+pub use checkpoint::Checkpoints;
+pub use course::{Curves, Epoch};
+pub use engine::{Engine, Fused};
+pub use fit::{FitError, Fitted, Kept, Options, Rows, Training, Watch};
 pub use loss::Loss;
 pub use optimizer::AdamW;
 pub use schedule::{Schedule, Shape};
 
 #[cfg(test)]
+mod agreement;
+#[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod resume;

@@ -36,11 +36,7 @@ pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliEr
         .iter()
         .map(|step| {
             let style = if step.verdict == Verdict::Hit { Style::Good } else { Style::Note };
-            vec![
-                app.printer.paint(word(step.verdict), style),
-                step.step.to_string(),
-                step.because.first().map_or(String::new(), engine::in_words),
-            ]
+            vec![app.printer.paint(word(step.verdict), style), step.step.to_string(), reason(step)]
         })
         .collect();
     app.printer.document(&table(&rows, &[]))?;
@@ -61,6 +57,12 @@ pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliEr
     }
     let hits = steps.iter().filter(|s| s.verdict == Verdict::Hit).count();
     app.printer.line(&format!("\n{} stages: {hits} cached, {} to run", steps.len(), steps.len() - hits))
+}
+
+/// The first reason, and what an execution would go on from.
+fn reason(step: &StepPlan) -> String {
+    let reason = step.because.first().map(engine::in_words);
+    reason.into_iter().chain(step.note.clone()).collect::<Vec<_>>().join("; ")
 }
 
 /// The steps that are not served from the cache.
@@ -114,6 +116,7 @@ fn as_json(step: &StepPlan) -> Value {
         "verdict": word(step.verdict),
         "key": step.key,
         "because": step.because,
+        "note": step.note,
         "estimate": { "samples": estimate.samples, "flops": estimate.flops, "seconds": estimate.seconds },
     })
 }

@@ -96,6 +96,7 @@ fn execute(
         outputs: BTreeMap::new(),
         seals: BTreeMap::new(),
         scratch: output_dir.clone(),
+        prior: None,
         threads,
         sink,
     };

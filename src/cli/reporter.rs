@@ -2,6 +2,7 @@
 
 use super::exit::CliError;
 use super::printer::{Printer, Style, bytes, duration};
+use super::progress::Pace;
 use super::show::word;
 use crate::engine::Reporter;
 use crate::event::{Event, EventKind, Outcome, RunOutcome};
@@ -9,7 +10,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Mutex, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub(super) struct TerminalReporter {
     printer: Printer,
@@ -24,6 +25,7 @@ pub(super) struct TerminalReporter {
 struct Running {
     bar: Option<ProgressBar>,
     numbers: BTreeMap<String, f64>,
+    pace: Pace,
 }
 
 impl TerminalReporter {
@@ -76,9 +78,13 @@ impl TerminalReporter {
                 }
             }
             EventKind::Progress { stage, done, total, unit } => {
-                if let Some(Running { bar: Some(bar), .. }) = running.get(stage.as_str()) {
+                let Some(state) = running.get_mut(stage.as_str()) else { return };
+                if let Some(bar) = &state.bar {
                     if bar.length() != Some(*total) {
                         bar.set_length(*total);
+                        // A training that goes on from a checkpoint did not make those steps just now.
+                        bar.set_position(*done);
+                        bar.reset_eta();
                         bar.set_style(style(
                             "{spinner} {prefix:18} {elapsed:>5} {wide_bar} {human_pos}/{human_len} {msg} eta {eta}",
                         ));
@@ -87,6 +93,14 @@ impl TerminalReporter {
                     if bar.message().is_empty() {
                         bar.set_message(unit.clone());
                     }
+                } else if let Some(line) = state.pace.line(*done, *total, unit, Instant::now()) {
+                    let numbers = training_line(&state.numbers);
+                    drop(running);
+                    self.say(&format!(
+                        "  {:<7} {stage:<18} {line}{}{numbers}",
+                        "at",
+                        if numbers.is_empty() { "" } else { ", " }
+                    ));
                 }
             }
             EventKind::Metric { stage, name, value, .. } => {
@@ -109,6 +123,7 @@ impl TerminalReporter {
                     None => self.printer.warning(&text),
                 }
             }
+            EventKind::Note { stage, message } => self.say(&format!("  {:<7} {stage:<18} {message}", "note")),
             EventKind::StageFinished { stage, outcome, seconds, outputs, error, .. } => {
                 let state = running.remove(stage.as_str()).unwrap_or_default();
                 drop(running);
@@ -191,6 +206,7 @@ impl Reporter for TerminalReporter {
                 EventKind::PublishFailed { output, error, .. } => {
                     self.printer.error(&unpublished(output, error), Some(PUBLISH_AGAIN));
                 }
+                EventKind::Note { stage, message } => self.printer.note(&format!("{stage}: {message}")),
                 EventKind::StageFinished { stage, outcome: Outcome::Failed, error: Some(error), .. } => {
                     self.printer.error(&format!("{stage}: {error}"), None);
                 }

@@ -32,7 +32,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if app.printer.json {
         let stages: Vec<_> = chosen
             .iter()
-            .map(|s| json!({ "stage": s.step, "kind": s.kind, "verdict": s.verdict, "key": s.key, "because": s.because }))
+            .map(|s| json!({ "stage": s.step, "kind": s.kind, "verdict": s.verdict, "key": s.key, "because": s.because, "note": s.note }))
             .collect();
         return app.printer.json(&json!({ "stages": stages }));
     }
@@ -50,6 +50,9 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         }
         for because in &step.because {
             app.printer.line(&format!("  {}", engine::in_words(because)))?;
+        }
+        if let Some(note) = &step.note {
+            app.printer.line(&format!("  it {note}"))?;
         }
     }
     Ok(())

@@ -42,7 +42,7 @@ pub(super) fn fill_in(plan: &Plan, cache: &Cache, capacity: &Capacity, steps: &m
             })
             .collect();
         let machine = Machine { threads: capacity.grant(step.resources).cpus, flops };
-        planned.estimate = step.kind.stage().estimate(&sizes, &machine);
+        planned.estimate = step.kind.stage().estimate(&sizes, &machine).scaled(planned.left);
         for port in step.outputs.keys() {
             let rows = planned.estimate.rows.get(port.as_str()).copied();
             foretold.insert((step.name.clone(), port.clone()), Size { bytes: None, rows });

@@ -1,6 +1,7 @@
 //! One execution: claim the key, prepare the inputs, watch the worker, keep what it made.
 
 use super::job::{Failure, JOB_SCHEMA, Job, Made, Message};
+use super::prefix::Prefixes;
 use super::process::{self, Control, Exit};
 use super::recorder::Recorder;
 use super::{clock, environment, outputs};
@@ -251,6 +252,7 @@ impl Attempt<'_> {
     /// Runs the worker process to its end; gives what it says of its outputs.
     fn run_worker(&mut self, work: &WorkDir, inputs: BTreeMap<PortName, PathBuf>) -> Result<Made, Stop> {
         let step = self.action.step;
+        let prefixes = Prefixes::of(self.action, self.cache, self.recorder);
         let job = Job {
             schema: JOB_SCHEMA.to_owned(),
             kind: step.kind.name().to_owned(),
@@ -259,6 +261,8 @@ impl Attempt<'_> {
             labels: labels(step),
             output_dir: work.out.clone(),
             scratch: work.scratch.clone(),
+            // Who forces an execution wants all of it.
+            prior: if self.action.force { None } else { prefixes.prior()? },
             threads: self.action.threads as usize,
             lifeline: true,
         };
@@ -276,6 +280,8 @@ impl Attempt<'_> {
                     recorder.emit(EventKind::Metric { stage, name, step, value: value.unwrap_or(f64::NAN) });
                 }
                 Message::Warning { message } => recorder.emit(EventKind::Warning { stage: Some(stage), message }),
+                Message::Note { message } => recorder.emit(EventKind::Note { stage, message }),
+                Message::Reached { reached } => prefixes.keep(reached, &work.out),
                 last @ (Message::Done(_) | Message::Failed { .. }) => end = Some(last),
             }
         };

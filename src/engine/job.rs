@@ -1,7 +1,7 @@
 //! What the engine and a worker process say to each other: a job file in, lines of JSON out.
 
 use crate::name::PortName;
-use crate::stage::Seal;
+use crate::stage::{Reached, Seal};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -20,6 +20,9 @@ pub(super) struct Job {
     pub labels: BTreeMap<PortName, String>,
     pub output_dir: PathBuf,
     pub scratch: PathBuf,
+    /// The state of a shorter execution to go on from.
+    #[serde(default)]
+    pub prior: Option<PathBuf>,
     pub threads: usize,
     /// Whether standard input is a pipe that the run holds open: its end means that the run died.
     pub lifeline: bool,
@@ -42,6 +45,13 @@ pub(super) enum Message {
     },
     Warning {
         message: String,
+    },
+    Note {
+        message: String,
+    },
+    /// A shorter execution would have ended here.
+    Reached {
+        reached: Reached,
     },
     /// The last message of a success.
     Done(Made),
@@ -84,6 +94,10 @@ mod tests {
             Message::Metric { name: "loss".into(), step: 3, value: Some(0.1) },
             Message::Metric { name: "loss".into(), step: 4, value: None },
             Message::Warning { message: "two\nlines".into() },
+            Message::Note { message: "resumed".into() },
+            Message::Reached {
+                reached: Reached { prefix: 2, outputs: BTreeMap::new(), state: Some("epoch-3/state".into()) },
+            },
             Message::Done(Made {
                 outputs: BTreeMap::from([(rows.clone(), "rows.parquet".into())]),
                 seals: BTreeMap::from([(rows, Seal { digest: Digest::of(b"rows"), bytes: 4 })]),

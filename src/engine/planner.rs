@@ -2,8 +2,8 @@
 
 use super::because::History;
 use super::sources::Sources;
-use super::{EngineError, RunOptions, capacity::Capacity, estimate, force, manifest};
-use crate::action::ActionKey;
+use super::{EngineError, RunOptions, capacity::Capacity, estimate, force, manifest, prefix};
+use crate::action::{ActionKey, ActionManifest};
 use crate::artifact::Artifact;
 use crate::cache::{Cache, Lookup};
 use crate::digest::Digest;
@@ -35,6 +35,10 @@ pub struct StepPlan {
     /// Known unless it waits.
     pub key: Option<ActionKey>,
     pub because: Vec<Because>,
+    /// What an execution would go on from, or why it starts anew.
+    pub note: Option<String>,
+    /// The share of the work that is left.
+    pub left: f64,
     pub estimate: Estimate,
     /// `None` for what isn't made yet.
     pub inputs: BTreeMap<PortName, Option<Artifact>>,
@@ -79,6 +83,7 @@ fn foretell(
     let known: BTreeMap<PortName, Digest> =
         inputs.iter().filter_map(|(port, artifact)| Some((port.clone(), artifact.as_ref()?.digest))).collect();
     let mut outputs = BTreeMap::new();
+    let (mut note, mut left) = (None, 1.0);
     let (verdict, key, because) = if known.len() < inputs.len() {
         let upstream = missing(step, &inputs);
         (Verdict::Waits, None, history.explain_waiting(step, &known, &upstream, forced)?)
@@ -90,12 +95,38 @@ fn foretell(
                 outputs = record.outputs;
                 (Verdict::Hit, Some(key), Vec::new())
             }
-            Lookup::Miss { damage } => (Verdict::Run, Some(key), history.explain(step, &manifest, &damage, forced)?),
+            Lookup::Miss { damage } => {
+                let because = history.explain(step, &manifest, &damage, forced)?;
+                if !forced {
+                    (note, left) = goes_on(step, &manifest, &because, cache)?;
+                }
+                (Verdict::Run, Some(key), because)
+            }
         }
     };
     let kind = step.kind.name().to_owned();
     let estimate = Estimate::default();
-    Ok((StepPlan { step: step.name.clone(), kind, verdict, key, because, estimate, inputs }, outputs))
+    let step = step.name.clone();
+    Ok((StepPlan { step, kind, verdict, key, because, note, left, estimate, inputs }, outputs))
+}
+
+/// What an execution would go on from, or why it can't where one would expect it; and the share of the work that is left.
+fn goes_on(
+    step: &Step,
+    manifest: &ActionManifest,
+    because: &[Because],
+    cache: &Cache,
+) -> Result<(Option<String>, f64), EngineError> {
+    let unfinished = cache.scratch(manifest.key()).join("state");
+    if fs_err::read_dir(unfinished).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Ok((Some("goes on from what an interrupted run left".to_owned()), 1.0));
+    }
+    if let Some((point, _)) = prefix::newest(&prefix::points(step, manifest), cache)? {
+        return Ok((Some(format!("goes on from {}, which is cached", point.what)), 1.0 - point.share));
+    }
+    let stage = step.kind.stage();
+    let why = because.iter().filter(|b| b.what == "param").find_map(|b| stage.starts_anew(&b.name));
+    Ok((why.map(ToOwned::to_owned), 1.0))
 }
 
 /// The stages whose outputs aren't known yet.

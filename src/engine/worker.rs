@@ -1,7 +1,7 @@
 //! The inside of a worker process: reads a job, runs the stage, says how it went.
 
 use super::job::{Failure, Job, Made, Message};
-use crate::stage::{Sink, StageContext, StageError};
+use crate::stage::{Reached, Sink, StageContext, StageError};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -66,6 +66,7 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
         outputs: BTreeMap::new(),
         seals: BTreeMap::new(),
         scratch: job.scratch,
+        prior: job.prior,
         threads: job.threads,
         sink,
     };
@@ -134,6 +135,14 @@ impl Sink for Lines {
 
     fn warning(&self, message: &str) {
         self.say(&Message::Warning { message: message.to_owned() });
+    }
+
+    fn note(&self, message: &str) {
+        self.say(&Message::Note { message: message.to_owned() });
+    }
+
+    fn reached(&self, reached: Reached) {
+        self.say(&Message::Reached { reached });
     }
 
     fn is_cancelled(&self) -> bool {

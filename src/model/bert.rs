@@ -63,9 +63,9 @@ struct StepMasks {
 }
 
 /// Sites of dropout, numbered within a layer; the embeddings are layer 0's first, the head comes after all layers.
-const SITES: u32 = 4;
+pub(super) const SITES: u32 = 4;
 
-fn site(layer: usize, which: u32) -> u32 {
+pub(super) fn site(layer: usize, which: u32) -> u32 {
     layer as u32 * SITES + which
 }
 

@@ -56,7 +56,10 @@ impl Model {
                     return Ok(None);
                 }
                 let window = (start..(start + WINDOW).min(sequences.len())).map(|row| sequences.get(row));
-                let tokens = encode(&encoder, window)?;
+                let tokens = encode(&encoder, window).map_err(|error| match error {
+                    ModelError::NoBases { row } => ModelError::NoBases { row: start + row },
+                    other => other,
+                })?;
                 out.extend(encoded(&self.bert, &self.parameters, &tokens));
             }
             progress(sequences.len());
@@ -69,7 +72,7 @@ impl Model {
 fn encode<'a>(encoder: &Encoder, rows: impl Iterator<Item = &'a [u8]>) -> Result<Tokens, ModelError> {
     let tokens = encoder.encode_all(rows);
     match (0..tokens.len()).find(|&row| tokens.length(row) == 0) {
-        Some(row) => Err(ModelError::Input(format!("row {} has no bases", row + 1))),
+        Some(row) => Err(ModelError::NoBases { row: row + 1 }),
         None => Ok(tokens),
     }
 }

@@ -76,7 +76,8 @@ impl Bench {
             output_dir,
             outputs: BTreeMap::new(),
             seals: BTreeMap::new(),
-            scratch: self.dir.path().to_owned(),
+            scratch: self.dir.path().join("scratch"),
+            prior: None,
             threads: 1,
             sink: &heard,
         };

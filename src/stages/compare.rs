@@ -115,6 +115,7 @@ pub mod tests {
             outputs: BTreeMap::new(),
             seals: BTreeMap::new(),
             scratch: dir.join("scratch"),
+            prior: None,
             threads: 1,
             sink,
         }

@@ -1,7 +1,9 @@
 //! `evaluate`: compares the predictions of models with measured values, overall and per bin.
 
+use super::predicting::{self, Span};
 use crate::artifact::Format;
-use crate::data::{metrics, rows};
+use crate::data::metrics;
+use crate::data::rows::{Batches, Reader};
 use crate::model::Model;
 use crate::name::PortName;
 use crate::seed::Seed;
@@ -10,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 /// Compares the predictions of models with measured values, overall and per bin.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,44 +56,47 @@ impl Stage for Evaluate {
     }
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
-        let rows = rows::read(ctx.input("rows"))?;
         let label = ctx.label("rows");
-        if rows.is_empty() {
+        let measured = measured(ctx.input("rows"), &label)?;
+        let rows = measured.len();
+        if rows == 0 {
             return Err(StageError::Input(format!("{label} has no rows: there is nothing to evaluate on")));
         }
-        let missing = rows.expression.iter().filter(|value| value.is_none()).count();
+        let missing = measured.iter().filter(|value| value.is_none()).count();
         if missing > 0 {
             return Err(StageError::Input(format!(
-                "{label}: {missing} of {} rows have no measured expression to compare with; `predict` takes such rows",
-                rows.len()
+                "{label}: {missing} of {rows} rows have no measured expression to compare with; `predict` takes such rows"
             )));
         }
-        let expression: Vec<f64> = rows.expression.iter().flatten().copied().collect();
+        let expression: Vec<f64> = measured.into_iter().flatten().collect();
         let ports: Vec<PortName> = ctx.inputs.keys().filter(|port| port.as_str() != "rows").cloned().collect();
         if ports.is_empty() {
             return Err(StageError::Input(
                 "there is no model to evaluate: add inputs such as `base: train.model`".into(),
             ));
         }
-        let total = (rows.len() * ports.len()) as u64;
         let mut models = BTreeMap::new();
         for (i, port) in ports.iter().enumerate() {
             let model = Model::read(ctx.input(port.as_str()))?;
-            let sink = ctx.sink;
-            let before = i * rows.len();
-            let predicted = model.predict(&rows.sequences, ctx.threads, &mut |done| {
-                sink.progress((before + done) as u64, total, "rows");
-                !sink.is_cancelled()
-            })?;
-            let prediction = predicted.ok_or(StageError::Cancelled)?;
-            if prediction.len() > 1 && prediction.iter().all(|value| value == &prediction[0]) {
+            let span = Span { before: (i * rows) as u64, total: (rows * ports.len()) as u64 };
+            let prediction = predicting::predict(&model, span, ctx)?.prediction;
+            if predicting::is_constant(&prediction) {
                 ctx.warning(&format!("{port}: the model predicts the same for every row"));
             }
             models.insert(port.clone(), metrics::evaluate(&expression, &prediction, self.bootstrap, Seed(self.seed)));
         }
-        let metrics = json!({ "rows": rows.len(), "models": models });
+        let metrics = json!({ "rows": rows, "models": models });
         let path = ctx.output("metrics", Format::Metrics);
         fs_err::write(path, serde_json::to_string_pretty(&metrics).expect("plain data") + "\n")?;
         Ok(())
     }
+}
+
+/// The measured values of all rows, without their sequences.
+fn measured(path: &Path, label: &str) -> Result<Vec<Option<f64>>, StageError> {
+    let mut measured = Vec::new();
+    for rows in Batches::from(Reader::open(path, label)?.without_sequences()) {
+        measured.extend(rows?.expression);
+    }
+    Ok(measured)
 }

@@ -1,8 +1,7 @@
 //! `predict`: predicts expression with a trained model.
 
+use super::predicting::{self, Span};
 use crate::artifact::Format;
-use crate::data::predictions::Predictions;
-use crate::data::rows;
 use crate::model::Model;
 use crate::name::PortName;
 use crate::stage::{Contract, Estimate, Machine, Port, Resources, Size, Stage, StageContext, StageError};
@@ -45,19 +44,13 @@ impl Stage for Predict {
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
         let model = Model::read(ctx.input("model"))?;
-        let rows = rows::read(ctx.input("rows"))?;
-        let total = rows.len() as u64;
-        let sink = ctx.sink;
-        let predicted = model.predict(&rows.sequences, ctx.threads, &mut |done| {
-            sink.progress(done as u64, total, "rows");
-            !sink.is_cancelled()
-        })?;
-        let prediction = predicted.ok_or(StageError::Cancelled)?;
-        if prediction.len() > 1 && prediction.iter().all(|value| value == &prediction[0]) {
+        let span = Span { before: 0, total: predicting::count(ctx)? };
+        let predictions = predicting::predict(&model, span, ctx)?;
+        if predicting::is_constant(&predictions.prediction) {
             ctx.warning("the model predicts the same for every row");
         }
         let path = ctx.output("predictions", Format::Predictions);
-        let written = Predictions { pos: rows.pos, prediction }.write(&path)?;
+        let written = predictions.write(&path)?;
         ctx.sealed("predictions", written.digest, written.bytes);
         Ok(())
     }

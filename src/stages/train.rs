@@ -3,17 +3,22 @@
 use crate::artifact::Format;
 use crate::data;
 use crate::data::labelled::Labelled;
+use crate::digest::Digest;
 use crate::model::folder::{Model, Tokenizer};
 use crate::model::{Bert, BertConfig, Layout, ModelError, with_threads};
 use crate::name::PortName;
 use crate::seed::Seed;
-use crate::stage::{Contract, Estimate, Machine, Port, Resources, Size, Stage, StageContext, StageError};
-use crate::training::{self, Epoch, FitError, Fitted, Kept, Loss, Schedule, Watch, fit};
+use crate::stage::{
+    Contract, Estimate, Machine, Port, Prefix, Reached, Resources, Size, Stage, StageContext, StageError,
+};
+use crate::training::checkpoint::{self, Checkpoints, Saved};
+use crate::training::{self, Epoch, FitError, Fitted, Fused, Kept, Loss, Schedule, Training, Watch, fit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The size of a model trained from scratch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -228,17 +233,30 @@ impl Stage for Train {
         problems
     }
 
+    fn prefixes(&self) -> Vec<Prefix> {
+        // The linear schedule's rates depend on the number of all steps: its epochs are no shorter training's.
+        let epochs = if self.schedule == ScheduleName::Constant { self.epochs } else { 0 };
+        let prefix = |epoch: u32| Prefix {
+            what: format!("epoch {epoch}"),
+            params: crate::stages::params_of(&self.until(epoch)),
+            share: f64::from(epoch) / f64::from(self.epochs),
+        };
+        (1..=epochs).map(prefix).collect()
+    }
+
+    fn starts_anew(&self, param: &str) -> Option<&'static str> {
+        (param == "epochs" && self.schedule == ScheduleName::Linear).then_some(
+            "starts anew: with `schedule: linear` the learning rate of every step depends on the number of all steps (with \
+             `constant`, more epochs cost only those)",
+        )
+    }
+
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
         let threads = ctx.threads;
-        let (model, metrics) = with_threads(threads, || self.train(ctx))??;
-        let training =
-            json!({ "format": "cistage/training/1", "parameters": self, "curves": metrics["curves"].clone() });
+        let made = with_threads(threads, || self.train(ctx))??;
         let folder = ctx.output("model", Format::Model);
-        model.write(&folder, &training)?;
         let path = ctx.output("metrics", Format::Metrics);
-        let text = serde_json::to_string_pretty(&metrics).expect("plain data");
-        fs_err::write(path, text + "\n")?;
-        Ok(())
+        self.write(made, &folder, &path)
     }
 }
 
@@ -280,11 +298,29 @@ fn efficiency(hidden: usize) -> f64 {
     }
 }
 
+/// What a training was made on.
+#[derive(Clone, Copy)]
+struct Counts {
+    rows: usize,
+    validation: Option<usize>,
+}
+
+/// A trained model and its metrics.
+struct Made {
+    model: Model,
+    metrics: serde_json::Value,
+}
+
 impl Train {
+    /// The same training with so many epochs.
+    fn until(&self, epochs: u32) -> Self {
+        Self { epochs, ..self.clone() }
+    }
+
     /// Everything but writing the outputs.
-    fn train(&self, ctx: &StageContext<'_>) -> Result<(Model, serde_json::Value), StageError> {
+    fn train(&self, ctx: &StageContext<'_>) -> Result<Made, StageError> {
         let tokenizer = Tokenizer::read(ctx.input("tokenizer"))?.with(self.max_length, self.special_tokens);
-        let start = match ctx.optional_input("init") {
+        let mut start = match ctx.optional_input("init") {
             Some(folder) => self.from_init(folder, &tokenizer, &ctx.label("init"))?,
             None => self.from_scratch(tokenizer)?,
         };
@@ -295,29 +331,43 @@ impl Train {
         let train = encoded("train")?;
         let validation = ctx.optional_input("validation").map(|_| encoded("validation")).transpose()?;
 
-        let mut parameters = start.parameters.clone();
+        // From here on the training holds the only copy of the parameters.
+        let mut parameters = std::mem::take(&mut start.parameters);
         if self.center_labels {
             let mean = train.targets.iter().sum::<f64>() / train.targets.len() as f64;
             parameters[start.bert.layout.head_bias()] = mean as f32;
         }
-        let options = self.options(train.targets.len());
-        let mut watch = Reporter { ctx, rows: train.targets.len() as u64, batch: self.batch_size as u64 };
-        let rows = validation.as_ref().map(training::Rows::from);
-        let fitted = match fit(start.bert.clone(), parameters, training::Rows::from(&train), rows, &options, &mut watch)
-        {
+        let rows = train.targets.len();
+        let counts = Counts { rows, validation: validation.as_ref().map(|rows| rows.targets.len()) };
+        let options = self.options(rows);
+        let identity = options.identity(&parameters, rows);
+        let mut checkpoints = Checkpoints::open(ctx.scratch(), identity)?;
+        let saved = newest(ctx, &mut checkpoints, identity)?;
+        let engine = Fused::new(start.bert.clone());
+        let validation = validation.as_ref().map(training::Rows::from);
+        let mut training = Training::new(&engine, parameters, training::Rows::from(&train), validation, &options)
+            .map_err(|e| StageError::Failed(e.to_string()))?;
+        if let Some(saved) = saved {
+            training.restore(saved).map_err(|e| StageError::Failed(e.to_string()))?;
+        }
+        let batch = self.batch_size as u64;
+        let mut watch = Reporter { ctx, stage: self, start: &start, counts, batch, identity, sealed: Instant::now() };
+        let fitted = match training.run(Some(&mut checkpoints), &mut watch) {
             Ok(fitted) => fitted,
-            Err(error) => return Err(self.failed(error, start, ctx)),
+            Err(error) => return Err(failed(error, start, &checkpoints, ctx)),
         };
-        self.warn_if_constant(&fitted, &train.targets, ctx);
-        let metrics = json!({
-            "rows": train.targets.len(),
-            "validation_rows": validation.as_ref().map(|rows| rows.targets.len()),
-            "parameters": start.bert.layout.len(),
-            "steps": options.schedule.steps,
-            "prediction_sd": fitted.spread,
-            "curves": fitted.curves,
-        });
-        Ok((Model { parameters: fitted.parameters, ..start }, metrics))
+        warn_if_constant(&fitted, &train.targets, ctx);
+        Ok(made(&start, fitted, options.schedule.steps, counts))
+    }
+
+    /// Writes both outputs.
+    fn write(&self, Made { model, metrics }: Made, folder: &Path, path: &Path) -> Result<(), StageError> {
+        let training =
+            json!({ "format": "cistage/training/1", "parameters": self, "curves": metrics["curves"].clone() });
+        model.write(folder, &training)?;
+        let text = serde_json::to_string_pretty(&metrics).expect("plain data");
+        fs_err::write(path, text + "\n")?;
+        Ok(())
     }
 
     fn from_scratch(&self, tokenizer: Tokenizer) -> Result<Model, StageError> {
@@ -376,53 +426,163 @@ impl Train {
             seed: Seed(self.seed),
         }
     }
+}
 
-    /// Turns the loop's failure into the stage's; the last good weights stay in scratch.
-    fn failed(&self, error: FitError, start: Model, ctx: &StageContext<'_>) -> StageError {
-        let message = error.to_string();
-        match error {
-            FitError::Cancelled => StageError::Cancelled,
-            FitError::Model(error) => error.into(),
-            FitError::NotFinite { parameters, .. } => {
-                let folder = ctx.scratch().join("last-good");
-                let model = Model { parameters, ..start };
-                let kept = match model.write(&folder, &json!({ "stopped": message })) {
-                    Ok(()) => format!("the weights from before it are in {}", folder.display()),
-                    Err(error) => format!("the weights from before it could not be written: {error}"),
-                };
-                StageError::Failed(format!("{message}; {kept}"))
-            }
+/// The outputs, from what the loop made.
+fn made(start: &Model, fitted: Fitted, steps: u64, counts: Counts) -> Made {
+    let metrics = json!({
+        "rows": counts.rows,
+        "validation_rows": counts.validation,
+        "parameters": start.bert.layout.len(),
+        "steps": steps,
+        "prediction_sd": fitted.spread,
+        "curves": fitted.curves,
+    });
+    Made { model: Model { parameters: fitted.parameters, ..start.clone() }, metrics }
+}
+
+/// What the training goes on from: the newest checkpoint, or where a shorter training ended if that is farther.
+fn newest(
+    ctx: &StageContext<'_>,
+    checkpoints: &mut Checkpoints,
+    identity: Digest,
+) -> Result<Option<Saved>, StageError> {
+    let saved = checkpoints.read(&mut |text| ctx.warning(text))?;
+    let Some(path) = &ctx.prior else { return Ok(saved) };
+    match checkpoint::file::read(path, identity) {
+        Ok(prior) if saved.as_ref().is_none_or(|saved| saved.course.step < prior.course.step) => Ok(Some(prior)),
+        Ok(_) => Ok(saved),
+        Err(why) => {
+            ctx.warning(&format!("the state of a shorter training, {}, {why}: it is not used", path.display()));
+            Ok(saved)
         }
     }
+}
 
-    fn warn_if_constant(&self, fitted: &Fitted, targets: &[f64], ctx: &StageContext<'_>) {
-        let labels = data::metrics::sd(targets).unwrap_or(0.0);
-        if labels > 0.0 && fitted.spread < 0.01 * labels {
-            ctx.warning(&format!(
-                "the model predicts nearly the same for every row (standard deviation {:.2e}, of the labels {labels:.2}): a short \
-                 training needs `center_labels: true`, a higher `learning_rate` with `warmup_steps`, or more epochs",
-                fitted.spread
-            ));
+/// Turns the loop's failure into the stage's; the last good weights stay in scratch.
+fn failed(error: FitError, start: Model, checkpoints: &Checkpoints, ctx: &StageContext<'_>) -> StageError {
+    let message = error.to_string();
+    match error {
+        FitError::Cancelled { step, of } => {
+            if checkpoints.holds(step) {
+                ctx.note(&format!(
+                    "stopped after step {step} of {of}: run the same command again, it goes on from there"
+                ));
+            } else if step == 0 {
+                ctx.note("stopped before its first step");
+            }
+            StageError::Cancelled
         }
+        FitError::Model(error) => error.into(),
+        FitError::Io(error) => error.into(),
+        FitError::NotFinite { parameters, step, .. } => {
+            let folder = ctx.scratch().join("last-good");
+            let model = Model { parameters, ..start };
+            let mut kept = match model.write(&folder, &json!({ "stopped": message })) {
+                Ok(()) => format!("the model from before it is in {}", folder.display()),
+                Err(error) => format!("the model from before it could not be written: {error}"),
+            };
+            if checkpoints.holds(step - 1) && step > 1 {
+                kept += &format!(", its checkpoint in {}", checkpoints.folder().display());
+            }
+            StageError::Failed(format!("{message}; {kept}"))
+        }
+    }
+}
+
+fn warn_if_constant(fitted: &Fitted, targets: &[f64], ctx: &StageContext<'_>) {
+    let labels = data::metrics::sd(targets).unwrap_or(0.0);
+    if labels > 0.0 && fitted.spread < 0.01 * labels {
+        ctx.warning(&format!(
+            "the model predicts nearly the same for every row (standard deviation {:.2e}, of the labels {labels:.2}): a short \
+             training needs `center_labels: true`, a higher `learning_rate` with `warmup_steps`, or more epochs",
+            fitted.spread
+        ));
     }
 }
 
 /// Passes the loop's news on to the stage's context.
 struct Reporter<'a, 'b> {
     ctx: &'a StageContext<'b>,
-    rows: u64,
+    stage: &'a Train,
+    start: &'a Model,
+    counts: Counts,
     batch: u64,
+    identity: Digest,
+    /// When a state was last left for longer trainings.
+    sealed: Instant,
+}
+
+/// A state takes three times the room of a model: shorter stretches of training are rather made again.
+const WORTH_A_STATE: Duration = Duration::from_secs(60);
+
+impl Reporter<'_, '_> {
+    fn progress(&self, step: u64, of: u64) {
+        let rows = self.counts.rows as u64;
+        let per_epoch = rows.div_ceil(self.batch);
+        let done = step / per_epoch * rows + (step % per_epoch) * self.batch;
+        self.ctx.progress(done, of / per_epoch * rows, "samples");
+    }
+
+    /// Leaves what a training of so many epochs would have made, and the state that a longer one goes on from.
+    fn seal(&mut self, training: &Training<'_>) -> Result<Reached, StageError> {
+        let epoch = training.epochs();
+        let name = PathBuf::from(format!("epoch-{epoch}"));
+        let folder = self.ctx.output_dir.join(&name);
+        fs_err::create_dir_all(&folder)?;
+        let failed = |e: FitError| StageError::Failed(e.to_string());
+        let mut outputs = BTreeMap::new();
+        let ends = epoch == self.stage.epochs;
+        if !ends {
+            let fitted = training.fitted().map_err(failed)?;
+            let made = made(self.start, fitted, training.step(), self.counts);
+            let files = ["model", "metrics.json"].map(|file| name.join(file));
+            let [model, metrics] = files.clone().map(|file| self.ctx.output_dir.join(file));
+            self.stage.until(epoch).write(made, &model, &metrics)?;
+            let port = |name: &str| PortName::parse(name).expect("our own port");
+            outputs.extend(["model", "metrics"].map(port).into_iter().zip(files));
+        }
+        let mut state = None;
+        if ends || self.sealed.elapsed() > WORTH_A_STATE {
+            let file = name.join("state");
+            training.save(&self.ctx.output_dir.join(&file), self.identity).map_err(failed)?;
+            self.sealed = Instant::now();
+            state = Some(file);
+        }
+        Ok(Reached { prefix: epoch as usize - 1, outputs, state })
+    }
 }
 
 impl Watch for Reporter<'_, '_> {
+    fn resumed(&mut self, step: u64, of: u64) {
+        self.ctx.note(&format!("resumed at step {step} of {of}"));
+        self.progress(step, of);
+    }
+
     fn step(&mut self, step: u64, of: u64, loss: f64, norm: f64, rate: f64) {
         self.ctx.metric("loss", step, loss);
         self.ctx.metric("grad_norm", step, norm);
         self.ctx.metric("learning_rate", step, rate);
-        let per_epoch = self.rows.div_ceil(self.batch);
-        let in_epoch = ((step - 1) % per_epoch + 1) * self.batch;
-        let done = (step - 1) / per_epoch * self.rows + in_epoch.min(self.rows);
-        self.ctx.progress(done, of / per_epoch * self.rows, "samples");
+        self.progress(step, of);
+    }
+
+    fn reached(&mut self, training: &Training<'_>) -> Result<(), FitError> {
+        match self.seal(training) {
+            Ok(reached) => self.ctx.reached(reached),
+            // A full disk must not end a training of days: what fails here is only of use to others.
+            Err(error) => self.ctx.warning(&format!("epoch {} can't be kept: {error}", training.epochs())),
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, step: u64, saved: std::io::Result<Duration>) {
+        match saved {
+            Ok(took) => self.ctx.metric("checkpoint_seconds", step, took.as_secs_f64()),
+            Err(error) => self.ctx.warning(&format!(
+                "no checkpoint could be saved after step {step}: {error}; the training goes on, a kill would cost what \
+                 was made since the last one"
+            )),
+        }
     }
 
     fn speed(&mut self, step: u64, samples_per_second: f64) {
@@ -450,6 +610,7 @@ impl From<ModelError> for StageError {
     fn from(error: ModelError) -> Self {
         match error {
             ModelError::Input(message) => Self::Input(message),
+            ModelError::NoBases { .. } => Self::Input(error.to_string()),
             ModelError::Io(error) => error.into(),
             ModelError::Data(error) => error.into(),
             other => Self::Failed(other.to_string()),

@@ -1,15 +1,18 @@
 //! The loop over epochs and steps.
 
-use super::{AdamW, Loss, Schedule};
+use super::checkpoint::{Checkpoints, Saved};
+use super::course::{Agreement, Best, Course, Curves, Epoch};
+use super::{AdamW, Engine, Loss, Schedule, Shape, optimizer};
 use crate::data::labelled::Labelled;
 use crate::data::tokens::Tokens;
+use crate::digest::Digest;
 use crate::model::bert::StepKey;
-use crate::model::op::{BertOp, Gradient, with_values};
-use crate::model::{Batch, Bert, ModelError, predict};
+use crate::model::op::{Gradient, with_values};
+use crate::model::{Batch, ModelError};
 use crate::seed::{Seed, shuffle};
-use candle_core::{Device, Tensor, Var};
-use serde::Serialize;
-use std::sync::Arc;
+use candle_core::{Device, Var};
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Encoded rows with their labels.
@@ -52,65 +55,44 @@ impl Options {
     pub fn steps_per_epoch(rows: usize, batch_size: usize) -> u64 {
         rows.div_ceil(batch_size) as u64
     }
+
+    /// Whether a longer training makes the very steps of this one first.
+    pub fn is_prefix(&self) -> bool {
+        self.schedule.shape == Shape::Constant
+    }
+
+    /// Names a training by what decides its steps, apart from the rows' content; for checkpoints, which lie in a folder
+    /// that is named by that.
+    pub fn identity(&self, start: &[f32], rows: usize) -> Digest {
+        let mut options = self.clone();
+        if self.is_prefix() {
+            (options.epochs, options.schedule.steps) = (0, 0);
+        }
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(format!("{options:?} on {rows} rows").as_bytes());
+        start.chunks(1 << 16).for_each(|part| {
+            hasher.update(&part.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
+        });
+        Digest::from_hash(hasher.finalize())
+    }
 }
 
 /// Told what happens; may stop the training.
 pub trait Watch {
+    /// The training goes on from after this step.
+    fn resumed(&mut self, _step: u64, _of: u64) {}
     /// A step was made: counted from 1; loss and norm are from before its update.
     fn step(&mut self, step: u64, of: u64, loss: f64, norm: f64, rate: f64);
     /// Rows through whole steps: the median over about a second.
     fn speed(&mut self, step: u64, samples_per_second: f64);
     fn epoch(&mut self, epoch: &Epoch);
-    fn is_cancelled(&self) -> bool;
-}
-
-/// How well predictions agree with labels.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Agreement {
-    pub mse: f64,
-    /// Null where the labels are all equal.
-    pub r2: Option<f64>,
-    /// Null where labels or predictions are all equal.
-    pub pearson: Option<f64>,
-}
-
-impl Agreement {
-    pub fn of(targets: &[f64], predictions: &[f64]) -> Self {
-        let n = targets.len().max(1) as f64;
-        let mean = |values: &[f64]| values.iter().sum::<f64>() / n;
-        let (y, z) = (mean(targets), mean(predictions));
-        let pairs = || targets.iter().zip(predictions);
-        let residual: f64 = pairs().map(|(a, b)| (a - b) * (a - b)).sum();
-        let total: f64 = targets.iter().map(|a| (a - y) * (a - y)).sum();
-        let spread: f64 = predictions.iter().map(|b| (b - z) * (b - z)).sum();
-        let together: f64 = pairs().map(|(a, b)| (a - y) * (b - z)).sum();
-        let product = total.sqrt() * spread.sqrt();
-        Self {
-            mse: residual / n,
-            r2: (total > 0.0).then(|| 1.0 - residual / total),
-            pearson: (product > 0.0).then(|| (together / product).clamp(-1.0, 1.0)),
-        }
+    /// An epoch ended at which a shorter training would have ended; of the last one, too.
+    fn reached(&mut self, _training: &Training<'_>) -> Result<(), FitError> {
+        Ok(())
     }
-}
-
-/// What became of one epoch.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Epoch {
-    /// Counted from 1.
-    pub epoch: u32,
-    /// Mean loss over the epoch's rows, each before its step's update.
-    pub loss: f64,
-    pub validation: Option<Agreement>,
-}
-
-/// The course of a training.
-#[derive(Debug, Clone, PartialEq, Serialize, Default)]
-pub struct Curves {
-    pub epochs: Vec<Epoch>,
-    pub kept_epoch: u32,
-    /// Steps that one value of `loss` is the mean of.
-    pub loss_every: u64,
-    pub loss: Vec<f64>,
+    /// A checkpoint was saved, or could not be.
+    fn checkpoint(&mut self, _step: u64, _saved: io::Result<Duration>) {}
+    fn is_cancelled(&self) -> bool;
 }
 
 /// A trained model's parameters and the way there.
@@ -129,8 +111,11 @@ pub enum FitError {
         "the {what} of step {step} is not a finite number: lower `learning_rate`, add `warmup_steps`, or look at the labels"
     )]
     NotFinite { what: &'static str, step: u64, parameters: Vec<f32> },
-    #[error("cancelled")]
-    Cancelled,
+    /// Stopped on request; a checkpoint was saved if there is a folder for it.
+    #[error("cancelled after step {step} of {of}")]
+    Cancelled { step: u64, of: u64 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
     #[error(transparent)]
     Model(#[from] ModelError),
 }
@@ -141,97 +126,214 @@ impl From<candle_core::Error> for FitError {
     }
 }
 
-/// More steps than this are recorded as means over runs of steps.
-const LOSS_POINTS: u64 = 2000;
+/// A training under way. All of its methods want a pool of threads of their own around them.
+pub struct Training<'a> {
+    engine: &'a dyn Engine,
+    train: Rows<'a>,
+    validation: Option<Rows<'a>>,
+    options: &'a Options,
+    parameters: Var,
+    adam: AdamW,
+    /// Where each step leaves its gradient.
+    gradient: Gradient,
+    course: Course,
+    /// The loss of each step.
+    losses: Vec<f32>,
+    /// The parameters of the best epoch, where they are wanted.
+    best: Option<Vec<f32>>,
+}
 
-/// Trains; call it within a pool of threads of its own.
-pub fn fit(
-    bert: Bert,
-    start: Vec<f32>,
-    train: Rows<'_>,
-    validation: Option<Rows<'_>>,
-    options: &Options,
-    watch: &mut dyn Watch,
-) -> Result<Fitted, FitError> {
-    let bert = Arc::new(bert);
-    let parameters = Var::from_vec(start, bert.layout.len(), &Device::Cpu)?;
-    let gradient = Gradient::default();
-    let mut adam = AdamW::new(bert.layout.len(), options.weight_decay, options.clip_norm);
-    let total = options.schedule.steps;
-    let mut losses = Thinned::new(total.div_ceil(LOSS_POINTS).max(1));
-    let mut curves = Curves { loss_every: losses.every, ..Curves::default() };
-    let mut best: Option<(f64, Vec<f32>)> = None;
-    let mut step = 0_u64;
-    let mut clock = Clock::default();
+impl<'a> Training<'a> {
+    pub fn new(
+        engine: &'a dyn Engine,
+        start: Vec<f32>,
+        train: Rows<'a>,
+        validation: Option<Rows<'a>>,
+        options: &'a Options,
+    ) -> Result<Self, FitError> {
+        let len = engine.bert().layout.len();
+        Ok(Self {
+            engine,
+            train,
+            validation,
+            options,
+            parameters: Var::from_vec(start, len, &Device::Cpu)?,
+            adam: AdamW::new(len, options.weight_decay, options.clip_norm),
+            gradient: Gradient::default(),
+            course: Course::default(),
+            losses: Vec::new(),
+            best: None,
+        })
+    }
 
-    for epoch in 1..=options.epochs {
-        let mut sum = 0.0;
-        for rows in order(train.targets.len(), epoch, options).chunks(options.batch_size) {
-            if watch.is_cancelled() {
-                return Err(FitError::Cancelled);
+    /// Steps made so far.
+    pub fn step(&self) -> u64 {
+        self.course.step
+    }
+
+    /// Epochs that are over.
+    pub fn epochs(&self) -> u32 {
+        self.course.epochs.len() as u32
+    }
+
+    /// Goes back to a saved state of this training.
+    pub fn restore(&mut self, saved: Saved) -> Result<(), FitError> {
+        let mut sections = saved.sections.into_iter();
+        let mut next = || sections.next().unwrap_or_default();
+        let (parameters, first, second, losses) = (next(), next(), next(), next());
+        let best = sections.next();
+        let len = self.engine.bert().layout.len();
+        let whole = [&parameters, &first, &second].iter().all(|section| section.len() == len)
+            && best.as_ref().is_none_or(|best| best.len() == len)
+            && losses.len() as u64 == saved.course.step;
+        if !whole {
+            return Err(io::Error::other("a saved state does not fit its training").into());
+        }
+        self.parameters = Var::from_vec(parameters, len, &Device::Cpu)?;
+        self.adam.restore(saved.course.step, first, second);
+        (self.course, self.losses, self.best) = (saved.course, losses, best);
+        Ok(())
+    }
+
+    /// Hands the state to `keep`: what [`Training::restore`] goes back to.
+    fn with_state<T>(&self, keep: impl FnOnce(&Course, &[&[f32]]) -> io::Result<T>) -> Result<T, FitError> {
+        let kept = with_values(&self.parameters, |parameters| {
+            let [first, second] = self.adam.moments();
+            let mut sections = vec![parameters, first, second, &self.losses];
+            sections.extend(self.best.as_deref());
+            keep(&self.course, &sections)
+        })?;
+        Ok(kept?)
+    }
+
+    /// Writes the state to a file, for a longer training to go on from.
+    pub fn save(&self, path: &Path, training: Digest) -> Result<(), FitError> {
+        self.with_state(|course, sections| super::checkpoint::file::write(path, training, course, sections))
+    }
+
+    /// Makes all steps that are left.
+    pub fn run(
+        &mut self,
+        mut checkpoints: Option<&mut Checkpoints>,
+        watch: &mut dyn Watch,
+    ) -> Result<Fitted, FitError> {
+        let total = self.options.schedule.steps;
+        if self.course.step > 0 {
+            watch.resumed(self.course.step, total);
+        }
+        let mut clock = Clock::default();
+        while self.epochs() < self.options.epochs {
+            let ended = self.epoch(checkpoints.as_deref_mut(), &mut clock, watch);
+            if let (Err(FitError::NotFinite { .. } | FitError::Cancelled { .. }), Some(checkpoints)) =
+                (&ended, checkpoints.as_deref_mut())
+            {
+                self.checkpoint(checkpoints, watch)?;
             }
-            step += 1;
-            let began = Instant::now();
-            let batch = Batch::of(train.tokens, rows);
-            let targets: Vec<f32> = rows.iter().map(|&row| train.targets[row] as f32).collect();
-            let targets = Tensor::from_vec(targets, rows.len(), &Device::Cpu)?;
-            let key = StepKey { seed: options.seed.0, step };
-            let outputs = parameters.apply_op1(BertOp::new(bert.clone(), batch, key, gradient.clone()))?;
-            let loss = options.loss.of(&outputs, &targets)?;
-            let value = f64::from(loss.to_scalar::<f32>()?);
-            let not_finite = |what| -> Result<FitError, FitError> {
-                Ok(FitError::NotFinite { what, step, parameters: parameters.to_vec1()? })
-            };
-            if !value.is_finite() {
-                return Err(not_finite("loss")?);
-            }
-            loss.backward()?;
-            let rate = options.schedule.rate(step - 1);
-            let norm = {
-                let gradient = gradient.lock().expect("no pass panicked");
-                let norm = super::optimizer::gradient_norm(&bert.layout, &gradient);
-                if !norm.is_finite() {
-                    return Err(not_finite("gradient")?);
-                }
-                adam.step(&bert.layout, &parameters, &gradient, norm, rate)?;
-                norm
-            };
-            sum += value * rows.len() as f64;
-            losses.push(value);
-            watch.step(step, total, value, norm, rate);
-            if let Some(speed) = clock.tick(rows.len(), began.elapsed()) {
-                watch.speed(step, speed);
+            ended?;
+            if self.options.is_prefix() {
+                watch.reached(self)?;
             }
         }
-        let agreement = match validation {
+        self.fitted()
+    }
+
+    /// What the training has made where it stands: the end of an epoch.
+    pub fn fitted(&self) -> Result<Fitted, FitError> {
+        let parameters = match &self.best {
+            Some(best) => best.clone(),
+            None => self.parameters.to_vec1()?,
+        };
+        let some = self.validation.unwrap_or(self.train).tokens.first(512);
+        let spread = deviation(&self.engine.predict(&parameters, &some)?);
+        Ok(Fitted { parameters, curves: Curves::of(&self.course, &self.losses), spread })
+    }
+
+    /// The rest of the epoch under way.
+    fn epoch(
+        &mut self,
+        mut checkpoints: Option<&mut Checkpoints>,
+        clock: &mut Clock,
+        watch: &mut dyn Watch,
+    ) -> Result<(), FitError> {
+        let (epoch, rows) = (self.epochs() + 1, self.train.targets.len());
+        let per_epoch = Options::steps_per_epoch(rows, self.options.batch_size);
+        let done = self.course.step - u64::from(self.epochs()) * per_epoch;
+        for batch in order(rows, epoch, self.options).chunks(self.options.batch_size).skip(done as usize) {
+            if watch.is_cancelled() {
+                return Err(FitError::Cancelled { step: self.course.step, of: self.options.schedule.steps });
+            }
+            let began = Instant::now();
+            self.make_step(batch, watch)?;
+            if let Some(speed) = clock.tick(batch.len(), began.elapsed()) {
+                watch.speed(self.course.step, speed);
+            }
+            if let Some(checkpoints) = checkpoints.as_deref_mut().filter(|checkpoints| checkpoints.is_due()) {
+                self.checkpoint(checkpoints, watch)?;
+            }
+        }
+        let agreement = match self.validation {
             Some(rows) => {
-                let predictions = with_values(&parameters, |p| predict::encoded(&bert, p, rows.tokens))?;
+                let predictions = self.engine.predict(&self.parameters.to_vec1()?, rows.tokens)?;
                 Some(Agreement::of(rows.targets, &predictions))
             }
             None => None,
         };
-        let done = Epoch { epoch, loss: sum / train.targets.len() as f64, validation: agreement };
+        let done = Epoch { epoch, loss: self.course.sum / rows as f64, validation: agreement };
         watch.epoch(&done);
-        curves.epochs.push(done);
-        curves.kept_epoch = epoch;
-        if options.kept == Kept::Best {
-            let r2 = agreement.and_then(|a| a.r2).unwrap_or(f64::NEG_INFINITY);
-            if best.as_ref().is_none_or(|(top, _)| r2 > *top) {
-                best = Some((r2, parameters.to_vec1()?));
+        self.course.sum = 0.0;
+        self.course.epochs.push(done);
+        if self.options.kept == Kept::Best {
+            let r2 = agreement.and_then(|a| a.r2);
+            let order = |r2: Option<f64>| r2.unwrap_or(f64::NEG_INFINITY);
+            if self.course.best.is_none_or(|best| order(r2) > order(best.r2)) {
+                self.course.best = Some(Best { epoch, r2 });
+                self.best = Some(self.parameters.to_vec1()?);
             }
         }
+        Ok(())
     }
-    curves.loss = losses.finish();
-    let parameters = match best {
-        Some((top, parameters)) => {
-            let r2 = |epoch: &Epoch| epoch.validation.and_then(|a| a.r2).unwrap_or(f64::NEG_INFINITY);
-            curves.kept_epoch = curves.epochs.iter().find(|e| r2(e) == top).map_or(curves.kept_epoch, |e| e.epoch);
-            parameters
+
+    /// One optimiser step; after an error nothing has changed.
+    fn make_step(&mut self, rows: &[usize], watch: &mut dyn Watch) -> Result<(), FitError> {
+        let step = self.course.step + 1;
+        let layout = &self.engine.bert().layout;
+        let batch = Batch::of(self.train.tokens, rows);
+        let targets = rows.iter().map(|&row| self.train.targets[row] as f32).collect();
+        let key = StepKey { seed: self.options.seed.0, step };
+        let loss = self.engine.step(&self.parameters, batch, targets, self.options.loss, key, &self.gradient)?;
+        let not_finite = |what| -> Result<FitError, FitError> {
+            Ok(FitError::NotFinite { what, step, parameters: self.parameters.to_vec1()? })
+        };
+        if !loss.is_finite() {
+            return Err(not_finite("loss")?);
         }
-        None => parameters.to_vec1()?,
-    };
-    let spread = spread(&bert, &parameters, validation.unwrap_or(train).tokens);
-    Ok(Fitted { parameters, curves, spread })
+        let gradient = self.gradient.lock().expect("no pass panicked");
+        let norm = optimizer::gradient_norm(layout, &gradient);
+        if !norm.is_finite() {
+            return Err(not_finite("gradient")?);
+        }
+        let rate = self.options.schedule.rate(step - 1);
+        self.adam.step(layout, &self.parameters, &gradient, norm, rate)?;
+        self.course.step = step;
+        self.course.sum += loss * rows.len() as f64;
+        self.losses.push(loss as f32);
+        watch.step(step, self.options.schedule.steps, loss, norm, rate);
+        Ok(())
+    }
+
+    /// Saves a checkpoint; where that fails the training goes on, and `watch` hears of it.
+    fn checkpoint(&self, checkpoints: &mut Checkpoints, watch: &mut dyn Watch) -> Result<(), FitError> {
+        if self.course.step == 0 {
+            return Ok(());
+        }
+        match self.with_state(|course, sections| checkpoints.save(course, sections)) {
+            Ok(Some(took)) => watch.checkpoint(self.course.step, Ok(took)),
+            Ok(None) => {}
+            Err(FitError::Io(error)) => watch.checkpoint(self.course.step, Err(error)),
+            Err(other) => return Err(other),
+        }
+        Ok(())
+    }
 }
 
 /// The rows of an epoch, in its order.
@@ -243,43 +345,10 @@ fn order(rows: usize, epoch: u32, options: &Options) -> Vec<usize> {
     order
 }
 
-/// The standard deviation of the predictions for some rows.
-fn spread(bert: &Bert, parameters: &[f32], tokens: &Tokens) -> f64 {
-    let predictions = predict::encoded(bert, parameters, &tokens.first(512));
-    let mean = predictions.iter().sum::<f64>() / predictions.len().max(1) as f64;
-    (predictions.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / predictions.len().max(1) as f64).sqrt()
-}
-
-/// Means over runs of steps.
-struct Thinned {
-    every: u64,
-    held: Vec<f64>,
-    means: Vec<f64>,
-}
-
-impl Thinned {
-    fn new(every: u64) -> Self {
-        Self { every, held: Vec::new(), means: Vec::new() }
-    }
-
-    fn push(&mut self, value: f64) {
-        self.held.push(value);
-        if self.held.len() as u64 == self.every {
-            self.flush();
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.held.is_empty() {
-            self.means.push(self.held.iter().sum::<f64>() / self.held.len() as f64);
-            self.held.clear();
-        }
-    }
-
-    fn finish(mut self) -> Vec<f64> {
-        self.flush();
-        self.means
-    }
+fn deviation(values: &[f64]) -> f64 {
+    let n = values.len().max(1) as f64;
+    let mean = values.iter().sum::<f64>() / n;
+    (values.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n).sqrt()
 }
 
 /// Rates of steps over about a second.

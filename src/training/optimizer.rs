@@ -50,6 +50,17 @@ impl AdamW {
         Self { decay, clip, steps: 0, first: vec![0.0; len], second: vec![0.0; len] }
     }
 
+    /// The moments, for a checkpoint.
+    pub fn moments(&self) -> [&[f32]; 2] {
+        [&self.first, &self.second]
+    }
+
+    /// Goes back to the moments after so many steps.
+    pub fn restore(&mut self, steps: u64, first: Vec<f32>, second: Vec<f32>) {
+        assert!([&first, &second].iter().all(|moments| moments.len() == self.first.len()), "they are of this model");
+        (self.steps, self.first, self.second) = (steps as i32, first, second);
+    }
+
     /// Changes the parameters by one step; `norm` is the gradient's.
     pub fn step(&mut self, layout: &Layout, parameters: &Var, gradient: &[f32], norm: f64, rate: f64) -> Result<()> {
         let update = Update { adam: Mutex::new(self), layout, gradient, rate, norm };

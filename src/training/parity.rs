@@ -1,9 +1,9 @@
 //! Our numbers against those that `transformers` gave (`tests/fixtures/reference`), and against themselves.
 
-use super::{AdamW, Loss, optimizer};
+use super::{AdamW, Engine, Fused, Loss, optimizer};
 use crate::model::bert::StepKey;
 use crate::model::op::{BertOp, Gradient, with_values};
-use crate::model::{Batch, Bert, BertConfig, Weights, with_threads};
+use crate::model::{self, Batch, Bert, BertConfig, Weights, with_threads};
 use crate::seed::Seed;
 use candle_core::{Device, Tensor, Var};
 use safetensors::SafeTensors;
@@ -62,16 +62,25 @@ impl Reference {
     }
 
     /// Loss and gradient of some rows.
-    fn gradient(&self, parameters: &Var, rows: &[usize], loss: Loss, key: StepKey) -> (f64, Vec<f32>) {
+    fn gradient(
+        &self,
+        engine: &dyn Engine,
+        parameters: &Var,
+        rows: &[usize],
+        loss: Loss,
+        key: StepKey,
+    ) -> (f64, Vec<f32>) {
         let gradient = Gradient::default();
         let batch = Batch::new(rows.iter().map(|&row| &self.rows[row][..]));
-        let targets: Vec<f32> = rows.iter().map(|&row| self.targets[row]).collect();
-        let targets = Tensor::new(targets, &Device::Cpu).expect("small");
-        let op = BertOp::new(self.bert.clone(), batch, key, gradient.clone());
-        let value = loss.of(&parameters.apply_op1(op).expect("runs"), &targets).expect("runs");
-        value.backward().expect("runs");
+        let targets = rows.iter().map(|&row| self.targets[row]).collect();
+        let value = engine.step(parameters, batch, targets, loss, key, &gradient).expect("runs");
         let gradient = gradient.lock().expect("ours").clone();
-        (f64::from(value.to_scalar::<f32>().expect("one")), gradient)
+        (value, gradient)
+    }
+
+    fn engines(&self) -> [(&'static str, Box<dyn Engine>); 2] {
+        let bert = || Bert::clone(&self.bert);
+        [("fused", Box::new(Fused::new(bert()))), ("plain", Box::new(model::Reference::new(bert())))]
     }
 
     fn var(&self) -> Var {
@@ -90,35 +99,42 @@ fn largest(values: impl Iterator<Item = f32>) -> f32 {
 fn outputs_losses_and_every_gradient_are_those_of_transformers() {
     let reference = Reference::load();
     let batch = Batch::new(reference.rows.iter().map(|row| &row[..]));
-    let outputs = reference.bert.predict(&reference.start, &batch);
-    let off = largest(outputs.iter().zip(reference.tensor("logits")).map(|(a, b)| a - b));
-    assert!(off <= 2e-6);
-    let all: Vec<usize> = (0..16).collect();
-    for (name, loss) in LOSSES {
-        let (value, gradient) = reference.gradient(&reference.var(), &all, loss, KEY);
-        let stored = reference.number(&format!("loss_{name}"));
-        assert!((value / stored - 1.0).abs() <= 1e-6, "{name}: {value} {stored}");
-        let norm = optimizer::gradient_norm(&reference.bert.layout, &gradient);
-        assert!((norm / reference.number(&format!("grad_norm_{name}")) - 1.0).abs() <= 1e-5);
-        for entry in &reference.bert.layout.entries {
-            let ours = &gradient[entry.range.clone()];
-            let theirs = reference.tensor(&format!("grad_{name}.{}", entry.name));
-            let off = largest(ours.iter().zip(&theirs).map(|(a, b)| a - b));
-            if entry.name.ends_with("key.bias") {
-                // Mathematically 0: both sides hold rounding noise.
-                assert!(off < 1e-4, "{}: {off}", entry.name);
-                continue;
+    for (engine_name, engine) in reference.engines() {
+        let outputs = engine.outputs(&reference.var(), batch.clone(), KEY, &Gradient::default()).expect("runs");
+        let outputs = outputs.to_vec1::<f32>().expect("one for each row");
+        let off = largest(outputs.iter().zip(reference.tensor("logits")).map(|(a, b)| a - b));
+        assert!(off <= 2e-6, "{engine_name}: {off}");
+        let all: Vec<usize> = (0..16).collect();
+        for (name, loss) in LOSSES {
+            let (value, gradient) = reference.gradient(&*engine, &reference.var(), &all, loss, KEY);
+            let stored = reference.number(&format!("loss_{name}"));
+            assert!((value / stored - 1.0).abs() <= 1e-6, "{engine_name} {name}: {value} {stored}");
+            let norm = optimizer::gradient_norm(&reference.bert.layout, &gradient);
+            assert!((norm / reference.number(&format!("grad_norm_{name}")) - 1.0).abs() <= 1e-5);
+            for entry in &reference.bert.layout.entries {
+                let ours = &gradient[entry.range.clone()];
+                let theirs = reference.tensor(&format!("grad_{name}.{}", entry.name));
+                let off = largest(ours.iter().zip(&theirs).map(|(a, b)| a - b));
+                if entry.name.ends_with("key.bias") {
+                    // Mathematically 0: both sides hold rounding noise.
+                    assert!(off < 1e-4, "{engine_name} {}: {off}", entry.name);
+                    continue;
+                }
+                let relative = off / largest(theirs.iter().copied());
+                assert!(relative <= 2e-5, "{engine_name} {name} {}: {relative:.2e}", entry.name);
             }
-            let relative = off / largest(theirs.iter().copied());
-            assert!(relative <= 2e-5, "{name} {}: {relative:.2e}", entry.name);
         }
     }
+    let predicted = reference.bert.predict(&reference.start, &batch);
+    assert!(largest(predicted.iter().zip(reference.tensor("logits")).map(|(a, b)| a - b)) <= 2e-6);
 }
 
 #[test]
 fn twenty_optimiser_steps_are_those_of_transformers() {
     let reference = Reference::load();
-    for (name, loss) in LOSSES {
+    for ((engine_name, engine), (name, loss)) in
+        reference.engines().iter().flat_map(|engine| LOSSES.map(|loss| (engine, loss)))
+    {
         let decay = reference.info[format!("run_{name}")]["weight_decay"].as_f64().expect("a number");
         let parameters = reference.var();
         let layout = &reference.bert.layout;
@@ -126,17 +142,18 @@ fn twenty_optimiser_steps_are_those_of_transformers() {
         let (losses, norms) = (reference.series(name, "losses"), reference.series(name, "grad_norms"));
         for step in 0..20 {
             let rows: Vec<usize> = (0..4).map(|i| (step * 4 + i) % 16).collect();
-            let (value, gradient) = reference.gradient(&parameters, &rows, loss, KEY);
+            let (value, gradient) = reference.gradient(&**engine, &parameters, &rows, loss, KEY);
             let norm = optimizer::gradient_norm(layout, &gradient);
-            assert!((value / losses[step] - 1.0).abs() <= 2e-5, "{name} {step}: {value} {}", losses[step]);
-            assert!((norm / norms[step] - 1.0).abs() <= 5e-5, "{name} {step}: {norm} {}", norms[step]);
+            let at = format!("{engine_name} {name} {step}");
+            assert!((value / losses[step] - 1.0).abs() <= 2e-5, "{at}: {value} {}", losses[step]);
+            assert!((norm / norms[step] - 1.0).abs() <= 5e-5, "{at}: {norm} {}", norms[step]);
             adam.step(layout, &parameters, &gradient, norm, 1e-3 * (20 - step) as f64 / 20.0).expect("runs");
             if step == 4 {
                 let ours = parameters.to_vec1::<f32>().expect("flat");
                 for entry in layout.entries.iter().filter(|entry| !entry.name.ends_with("key.bias")) {
                     let theirs = reference.tensor(&format!("step5_{name}.{}", entry.name));
                     let off = largest(ours[entry.range.clone()].iter().zip(&theirs).map(|(a, b)| a - b));
-                    assert!(off <= 1e-4, "{name} {}: {off:.2e}", entry.name);
+                    assert!(off <= 1e-4, "{at} {}: {off:.2e}", entry.name);
                 }
             }
         }
