@@ -215,8 +215,7 @@ mod tests {
         };
         let text: Vec<String> = (0..200_000).map(line).collect();
         let (rows, bad) = read(&(text.join("\n") + "\n\n\n"), true);
-        let expected: Vec<i64> =
-            (0..200_000).filter(|&i| i % 50_021 != 7 && i % 40_009 != 11).map(|i| i as i64).collect();
+        let expected: Vec<i64> = (0..200_000_i64).filter(|i| i % 50_021 != 7 && i % 40_009 != 11).collect();
         assert!(rows.pos == expected && rows.expression.iter().zip(&rows.pos).all(|(v, pos)| *v == Some(*pos as f64)));
         let lines: Vec<u64> = bad.iter().map(|b| b.line).collect();
         let mut expected: Vec<u64> =

@@ -126,7 +126,7 @@ impl Split {
         let mut order: Vec<u32> = (0..u32::try_from(rows).ok()?).collect();
         shuffle(&mut Seed(self.seed).rng("split"), &mut order);
         let mut chosen = vec![false; order.len()];
-        order.iter().take(self.test_rows(rows as u64) as usize).for_each(|&i| chosen[i as usize] = true);
+        order.iter().take(self.test_rows(rows) as usize).for_each(|&i| chosen[i as usize] = true);
         Some(chosen)
     }
 
