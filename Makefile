@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test lint check-real bench schema clean-cache
+.PHONY: help build run test kill-test lint check-real bench bench-data schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,20 @@ check-real: build ## the flagship pipeline on genuine rows in $(DATA)
 
 bench: ## the hot paths
 	$(CARGO) bench --locked
+
+# Another Python with polars, pandas, duckdb and pyarrow, and another b3sum, may be named by PEERS and B3SUM.
+PEERS ?= target/peers/bin/python
+B3SUM ?= target/tools/bin/b3sum
+
+target/peers/bin/python:
+	python3 -m venv target/peers
+	target/peers/bin/pip -q install polars pandas pyarrow duckdb
+
+target/tools/bin/b3sum:
+	CARGO_TARGET_DIR=target/tools/build $(CARGO) install -q --locked --root target/tools b3sum
+
+bench-data: build $(PEERS) $(B3SUM) ## the data stages on 6.7 million rows, beside polars, pandas, gzip, tokenizers and b3sum
+	PEERS=$(abspath $(PEERS)) B3SUM=$(abspath $(B3SUM)) python3 benches/data.py $(BENCH)
 
 schema: build ## pipelines/schema.json, which editors read, and the stages in README.md
 	$(BIN) schema > pipelines/schema.json.new

@@ -35,7 +35,7 @@ fn main() {
 }
 
 fn tokenise(rows: &Path, json: &Path) {
-    let text = std::fs::read_to_string(json).expect("a tokenizer file");
+    let text = fs_err::read_to_string(json).expect("a tokenizer file");
     let encoder = Encoder::new(&text, "tokenizer", MAX_LENGTH, false).expect("a tokenizer of bases");
     let mut theirs = tokenizer::parse(&text, "tokenizer").expect("a tokenizer");
     theirs.with_padding(None);

@@ -30,9 +30,9 @@ impl Default for Evaluate {
 }
 
 impl Stage for Evaluate {
-    /// 1: first.
+    /// 1: first. 2: bootstrap draws with 32 random bits each.
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn contract(&self) -> Contract {
