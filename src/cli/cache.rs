@@ -61,7 +61,9 @@ fn verify(app: &App) -> Result<(), CliError> {
             if found.problems.is_empty() {
                 "all whole".to_owned()
             } else {
-                format!("{} problems; `cistage run` makes anew what it meets", found.problems.len())
+                let count = found.problems.len();
+                let problems = if count == 1 { "problem" } else { "problems" };
+                format!("{count} {problems}; `cistage run` makes anew what it meets")
             }
         ))?;
     }

@@ -115,17 +115,16 @@ struct Scan<'a, 't> {
 impl Scan<'_, '_> {
     /// Checks the placeholders of a text for bash, and that each stands where it can be quoted.
     fn script(&mut self, text: &str, span: Span) {
-        let in_text =
-            |line: usize| if text.contains('\n') { format!(" (line {line} of the text)") } else { String::new() };
         let pieces = match shell::pieces(text) {
             Ok(pieces) => pieces,
             Err(trouble) => {
-                let what = format!("`run`: {}{}", trouble.what, in_text(trouble.line));
-                return self.problems.at(span, what).help(trouble.help);
+                let span = self.problems.line_of(span, text, trouble.line);
+                return self.problems.at(span, format!("`run`: {}", trouble.what)).help(trouble.help);
             }
         };
         for piece in pieces {
             let Piece::Placeholder { inside, place, line } = piece else { continue };
+            let span = self.problems.line_of(span, text, line);
             self.placeholder(inside, span);
             let is_number = || {
                 inside
@@ -134,8 +133,7 @@ impl Scan<'_, '_> {
                     .is_some_and(|v| shell::is_whole_number(v))
             };
             if place == Place::Arithmetic && !is_number() {
-                let what =
-                    format!("`run`: bash calculates with `{{{inside}}}`, which is not a whole number{}", in_text(line));
+                let what = format!("`run`: bash calculates with `{{{inside}}}`, which is not a whole number");
                 let help =
                     "only a parameter that is a whole number can stand there: bash would run what another value says";
                 self.problems.at(span, what).help(help);

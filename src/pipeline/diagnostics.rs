@@ -40,6 +40,21 @@ impl<'t> Diagnostics<'t> {
         })
     }
 
+    /// The place of one line, counted from 1, of a text that begins at `span`; the whole where the text does not stand
+    /// in the file line by line, as a folded one.
+    pub fn line_of(&self, span: Span, text: &str, line: usize) -> Span {
+        let number = span.position.line + line - 1;
+        let (Some(wanted), Some(there)) = (text.lines().nth(line - 1), self.lines.get(number.saturating_sub(1))) else {
+            return span;
+        };
+        let wanted = wanted.trim();
+        if !text.contains('\n') || wanted.is_empty() || there.trim() != wanted {
+            return span;
+        }
+        let indent = there.chars().take_while(|c| c.is_whitespace()).count();
+        Span { position: Position { line: number, column: indent + 1 }, width: wanted.chars().count() }
+    }
+
     /// Adds a problem of the whole file.
     pub fn whole(&mut self, message: impl Into<String>) -> &mut Problem {
         let file = self.file.clone();

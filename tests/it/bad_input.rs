@@ -243,17 +243,17 @@ fn a_placeholder_that_bash_cannot_quote_is_refused_with_its_place() {
         )
     };
     let wrong = [
-        ("cat > {out.o} <<'EOF'\n{in.f}\nEOF", "here-document", "line 2"),
-        ("cat ${in.f} > {out.o}", "no `$`", "line 1"),
-        ("echo $(( {param.word} + 1 )) > {out.o}", "{param.word}", "line 1"),
-        ("cat '{in.f} > {out.o}", "does not close", "`run`"),
-        ("cat {in.ff} > {out.o}", "did you mean", "there is no input `ff`"),
+        ("cat > {out.o} <<'EOF'\n{in.f}\nEOF", "here-document", "p.yaml:12:9"),
+        ("cat ${in.f} > {out.o}", "no `$`", "p.yaml:11:9"),
+        ("echo $(( {param.word} + 1 )) > {out.o}", "{param.word}", "p.yaml:11:9"),
+        ("cat '{in.f} > {out.o}", "does not close", "p.yaml:"),
+        ("true\ntrue\n cat {in.ff} > {out.o}", "there is no input `ff`", "p.yaml:13:10"),
     ];
     for (run, what, place) in wrong {
         let ws = Workspace::with(&text(run));
         let got = ws.cistage(&["plan", "p.yaml"]);
         assert_eq!(got.code, 2, "{run}: {}", got.stderr);
-        for part in ["p.yaml:11:9", what, place] {
+        for part in [what, place] {
             assert!(got.stderr.contains(part), "{part:?} in:\n{}", got.stderr);
         }
     }

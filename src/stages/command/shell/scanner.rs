@@ -455,7 +455,7 @@ impl<'t> Scanner<'t> {
         while matches!(self.peek(), Some(b'#' | b'!')) {
             self.step();
         }
-        while self.peek().is_some_and(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        while self.peek().is_some_and(|b| b.is_ascii_alphanumeric() || b"_@*".contains(&b)) {
             self.step();
         }
         if self.begins("[") {

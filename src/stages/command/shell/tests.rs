@@ -115,6 +115,7 @@ fn a_whole_number_counts_where_bash_calculates() {
         ("for ((i = {in.x}; i < 9; i++)); do show $i; done", "<7><8>"),
         ("show $[{in.x}+1]", "<8>"),
         ("a[{in.x}]=b; show \"${a[{in.x}]}\"", "<b>"),
+        ("set -- a b c d e f g; show ${@:{in.x}} \"${*:{in.x}:1}\"", "<g><g>"),
         ("s=0123456789; show ${s:{in.x}} \"${s:{in.x}:1}\"", "<789><7>"),
     ];
     for (text, expected) in table {
