@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
 
-const BEGIN: &str = "<!-- generated from the catalogue: CISTAGE_BLESS=1 cargo test reference -->\n";
+const BEGIN: &str = "<!-- generated from the catalogue: CISTAGE_UPDATE=1 cargo test reference -->\n";
 const END: &str = "<!-- end of the generated part -->\n";
 
 fn stages() -> String {
@@ -57,9 +57,9 @@ fn the_reference_is_current() {
     let (before, rest) = stored.split_once(BEGIN).expect("the marker before the generated part");
     let (_, after) = rest.split_once(END).expect("the marker after it");
     let current = format!("{before}{BEGIN}{}\n{END}{after}", stages());
-    if std::env::var_os("CISTAGE_BLESS").is_some() {
+    if std::env::var_os("CISTAGE_UPDATE").is_some() {
         fs_err::write(&path, &current).expect("the repository can be written");
         return;
     }
-    assert!(stored == current, "docs/pipeline-reference.md is stale: run this test with CISTAGE_BLESS=1");
+    assert!(stored == current, "docs/pipeline-reference.md is stale: run `make schema`");
 }

@@ -182,11 +182,11 @@ mod tests {
     fn the_schema_beside_the_pipelines_is_current() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines/schema.json");
         let current = serde_json::to_string_pretty(&schema()).expect("plain data") + "\n";
-        if std::env::var_os("CISTAGE_BLESS").is_some() {
+        if std::env::var_os("CISTAGE_UPDATE").is_some() {
             fs_err::write(&path, &current).expect("the repository can be written");
         }
         let stored = fs_err::read_to_string(&path).unwrap_or_default();
-        assert!(stored == current, "pipelines/schema.json is stale: run this test with CISTAGE_BLESS=1");
+        assert!(stored == current, "pipelines/schema.json is stale: run `make schema`");
     }
 
     #[test]

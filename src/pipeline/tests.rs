@@ -57,7 +57,10 @@ fn a_pipeline_becomes_steps_in_order_with_defaults_filled_in() {
     assert_eq!(plan.name, "p");
     assert_eq!(inputs(&plan, "balance"), ["rows=split.train"]);
     let balance = step(&plan, "balance");
-    assert_eq!(json!(balance.kind.params()), json!({"bins": 18, "rule": "floor", "per_bin": 10, "seed": 42}));
+    assert_eq!(
+        json!(balance.kind.params()),
+        json!({"bins": 18, "rule": "floor", "per_bin": 10, "empty_bins": "error", "seed": 42})
+    );
     assert_eq!(balance.resources, Resources { cpus: 2, memory: 2 << 30, gpus: 0, time: 5400 });
     assert_eq!(balance.position, Position { line: 6, column: 3 });
     let published: Vec<String> =

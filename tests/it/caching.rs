@@ -148,6 +148,7 @@ stages:
   balance:
     uses: sample-bins
     in: { rows: rows.rows }
+    with: { empty_bins: allow }
     matrix: { per_bin: [3, 5] }
   all:
     uses: compare
