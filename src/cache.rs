@@ -8,7 +8,8 @@
 //! actions/<2 hex>/<62 hex>.json       what an action made, with a checksum of its own
 //! runs/<run>/run.json, events.jsonl   what became of a run; runs/head.json names the newest
 //! scratch/<action key>/               unfinished work
-//! locks/  tmp/  quarantine/  index/   kernel locks; files being written; what was damaged; sled
+//! locks/  tmp/  quarantine/           kernel locks; files being written; what was damaged
+//! index/                              sled, and `memo`: digests of unchanged files
 //! ```
 
 use crate::action::{ActionKey, ActionManifest, ActionRecord};
@@ -20,6 +21,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 mod claim;
+pub mod copy;
 mod du;
 mod durable;
 mod holder;
@@ -27,6 +29,7 @@ mod index;
 mod ledger;
 mod lock;
 mod materialize;
+mod memo;
 mod records;
 pub mod run_record;
 mod runs;
@@ -128,7 +131,7 @@ impl Cache {
             store: Store::new(&root),
             records: Records::new(&root),
             runs: Runs::new(&root),
-            ledger: Ledger::new(index, root.join("quarantine")),
+            ledger: Ledger::new(index, &root),
             session,
             root,
         }

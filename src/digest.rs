@@ -3,8 +3,10 @@
 use serde::{Deserialize, Serialize};
 use std::{fmt, io, path::Path, str::FromStr};
 
+mod canonical;
 mod writer;
 
+pub use canonical::canonical;
 pub use writer::HashingWriter;
 
 /// The plain BLAKE3 of some bytes; written `blake3:` and 64 hex digits.
@@ -49,6 +51,14 @@ impl Digest {
     /// Reads a file and gives its digest and its size in bytes.
     pub fn of_file(path: &Path) -> io::Result<(Self, u64)> {
         Self::of_reader(fs_err::File::open(path)?)
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
     }
 
     pub fn from_hash(hash: blake3::Hash) -> Self {

@@ -33,6 +33,7 @@ mod worker;
 
 pub use because::in_words;
 pub use environment::environment;
+pub use estimate::is_worth_it as can_be_estimated;
 pub use interrupt::Interrupt;
 pub use planner::{StepPlan, Verdict, plan};
 pub use run::run;

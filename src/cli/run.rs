@@ -105,6 +105,10 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
 
 /// Prints what lies ahead, where it is worth a line, and refuses to start days of work unasked.
 fn announce_cost(app: &App, plan: &crate::pipeline::Plan, cache: &Cache, args: &Args) -> Result<(), CliError> {
+    // Looks every step up, as the run does again: only where there is something to say.
+    if !engine::can_be_estimated(plan) {
+        return Ok(());
+    }
     let steps = engine::plan(plan, cache, &args.force)?;
     let seconds: f64 = plan::pending(&steps).filter_map(|step| step.estimate.seconds).sum();
     if seconds >= 10.0 {

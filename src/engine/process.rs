@@ -4,7 +4,7 @@ use super::interrupt::Urgency;
 use super::job::Message;
 use super::log::Log;
 use crate::action::Cost;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -70,12 +70,13 @@ pub(super) struct Exit {
     pub log: Log,
 }
 
-/// Runs `cistage worker JOB` in the folder `dir` until it ends, handing its messages on as they come.
+/// Runs `cistage worker -` in the folder `dir` until it ends, handing its messages on as they come. It gets the job as
+/// the first line of its standard input, which then stays open.
 ///
 /// `dies_with_run` ties the worker to this thread by the kernel; a worker with children of its own has to stay alive
 /// long enough to end them, and watches its standard input instead.
 pub(super) fn run(
-    job: &Path,
+    job: &[u8],
     dir: &Path,
     dies_with_run: bool,
     control: &Control,
@@ -83,7 +84,7 @@ pub(super) fn run(
 ) -> io::Result<Exit> {
     let began = Instant::now();
     let mut command = Command::new(this_program()?);
-    command.arg("worker").arg(job).current_dir(dir);
+    command.arg("worker").arg("-").current_dir(dir);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let engine = std::process::id();
     // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl, getppid.
@@ -109,7 +110,9 @@ pub(super) fn run(
     let mut child = command.spawn()?;
     let worker = child.id().cast_signed();
     control.attach(worker);
-    let lifeline = child.stdin.take();
+    let mut lifeline = child.stdin.take().expect("piped above");
+    // A worker that ended before it read its job says so by its exit.
+    let _ = lifeline.write_all(&[job, b"\n"].concat());
     let log = Arc::new(Mutex::new(Log::default()));
     let log_ended = drain(child.stderr.take().expect("piped above"), Arc::clone(&log));
     for line in BufReader::new(child.stdout.take().expect("piped above")).lines() {

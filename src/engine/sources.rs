@@ -3,6 +3,7 @@
 use super::EngineError;
 use crate::artifact::{Artifact, Format};
 use crate::cache::Cache;
+use crate::cache::copy;
 use crate::cache::tree::{self, Entry};
 use crate::digest::Digest;
 use crate::pipeline::{Plan, Source};
@@ -76,18 +77,24 @@ pub(super) fn digest(path: &Path) -> std::io::Result<Digest> {
     Ok(Digest::of(&tree::listing(entries)))
 }
 
-/// Makes a private, writable copy of a file or folder; links inside a folder are followed.
-pub(super) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    if fs_err::metadata(from)?.is_dir() {
-        fs_err::create_dir(to)?;
-        for entry in fs_err::read_dir(from)? {
-            let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
-        return Ok(());
+/// Makes a private, writable copy of a file or folder, and gives its digest.
+pub(super) fn copy(from: &Path, to: &Path) -> std::io::Result<Digest> {
+    let one = |from: &Path, to: &Path| {
+        let (digest, bytes) = copy::copy(from, to)?;
+        let mode = fs_err::metadata(from)?.permissions().mode();
+        fs_err::set_permissions(to, Permissions::from_mode(mode | 0o600))?;
+        Ok::<_, std::io::Error>((digest, bytes))
+    };
+    if !fs_err::metadata(from)?.is_dir() {
+        return Ok(one(from, to)?.0);
     }
-    // Shares blocks where the file system can: never a hard link, through which a program could write.
-    reflink_copy::reflink_or_copy(from, to)?;
-    let mode = fs_err::metadata(from)?.permissions().mode();
-    fs_err::set_permissions(to, Permissions::from_mode(mode | 0o600))
+    fs_err::create_dir(to)?;
+    let mut entries = Vec::new();
+    for (relative, file) in tree::files(from)? {
+        let place = to.join(&relative);
+        fs_err::create_dir_all(place.parent().expect("a file in a folder has a parent"))?;
+        let (digest, bytes) = one(&file, &place)?;
+        entries.push(Entry { digest, bytes, path: relative });
+    }
+    Ok(Digest::of(&tree::listing(entries)))
 }

@@ -5,7 +5,7 @@ use crate::stage::{Sink, StageContext, StageError};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::os::fd::FromRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Progress is said no more often than this.
 const PROGRESS: Duration = Duration::from_millis(100);
 
-/// Runs one job file: the body of the hidden command `worker`.
+/// Runs one job file, or the job that is the first line of standard input (`-`): the body of the hidden command `worker`.
 pub fn worker(job: &Path) -> ExitCode {
     let sink = Arc::new(match Lines::new() {
         Ok(lines) => lines,
@@ -42,23 +42,31 @@ pub fn worker(job: &Path) -> ExitCode {
 }
 
 fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
-    let text = fs_err::read(job)?;
+    let mut text = Vec::new();
+    if job == Path::new("-") {
+        std::io::stdin().lock().read_until(b'\n', &mut text)?;
+    } else {
+        text = fs_err::read(job)?;
+    }
     let job: Job = serde_json::from_slice(&text)
         .map_err(|e| StageError::Failed(format!("{} is not a job of this version: {e}", job.display())))?;
     if job.lifeline {
         die_with_the_run();
     }
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&sink.cancelled))?;
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(job.threads)
-        .build_global()
-        .map_err(|e| StageError::Failed(format!("can't start {} threads: {e}", job.threads)))?;
     let kind = StageKind::parse(&job.kind, &job.params)
         .ok_or_else(|| StageError::Failed(format!("there is no stage `{}` in this version", job.kind)))?
         .map_err(|problems| {
             let text = problems.iter().map(|p| format!("{}: {}", p.param, p.message)).collect::<Vec<_>>();
             StageError::Failed(text.join("; "))
         })?;
+    // A user's program has threads of its own.
+    if !matches!(kind, StageKind::Command(_)) {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(job.threads)
+            .build_global()
+            .map_err(|e| StageError::Failed(format!("can't start {} threads: {e}", job.threads)))?;
+    }
     let mut ctx = StageContext {
         inputs: job.inputs,
         labels: job.labels,

@@ -390,7 +390,15 @@ fn a_matrix_can_not_explode() {
     let keys: Vec<String> =
         (0..6).map(|i| format!("k{i}: [{}]", (0..50).map(|n| n.to_string()).collect::<Vec<_>>().join(", "))).collect();
     let message = problems(&with(&format!("  a: {{ uses: synthesize, matrix: {{ {} }} }}", keys.join(", "))));
-    assert!(message.starts_with("error: the stage `a` has more than 1000 branches"), "{message}");
+    assert!(message.starts_with("error: the stage `a` has more than 10000 branches"), "{message}");
+    // Each stage fans out with the one before it.
+    let hundred = (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let mut stages = format!("  s0: {{ uses: synthesize, matrix: {{ seed: [{hundred}], rows: [{hundred}] }} }}\n");
+    for n in 1..12 {
+        stages.push_str(&format!("  s{n}: {{ uses: import-sequences, in: {{ file: s{}.rows }} }}\n", n - 1));
+    }
+    let message = problems(&with(&stages));
+    assert!(message.contains("the plan has more than 100000 steps"), "{message}");
 }
 
 /// Loads a pipeline of the repository.
