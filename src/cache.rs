@@ -281,7 +281,17 @@ impl Cache {
 
     /// The digest of a user's file or folder, through the stat memo; with its size, and whether it is a folder.
     pub fn digest_source(&self, path: &Path, format: Format) -> Result<Artifact, CacheError> {
-        Ok(source::digest(path, format, &self.ledger)?)
+        self.digest_source_while(path, format, &|| true)
+    }
+
+    /// As `digest_source`; fails soon after `go_on` says no.
+    pub fn digest_source_while(
+        &self,
+        path: &Path,
+        format: Format,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Artifact, CacheError> {
+        Ok(source::digest(path, format, &self.ledger, go_on)?)
     }
 
     /// The folder of unfinished work on a key; survives failed attempts.

@@ -83,6 +83,9 @@ pub enum EngineError {
     /// The user's files or options are at fault: exit code 2.
     #[error("{0}")]
     Input(String),
+    /// Asked to stop before anything was started: exit code 130.
+    #[error("interrupted")]
+    Interrupted,
     #[error(transparent)]
     Cache(#[from] CacheError),
     #[error("{0}")]

@@ -111,9 +111,9 @@ impl Store {
 
     /// Hashes a file, and moves it into the store.
     fn absorb_file(&self, path: &Path, session: &Session, ledger: &Ledger) -> io::Result<(Digest, u64)> {
-        let mut file = open_plain(path)?;
+        let file = open_plain(path)?;
         let before = file.metadata()?;
-        let (digest, bytes) = Digest::of_reader(&mut file)?;
+        let (digest, bytes) = Digest::of_open_file(file.file(), &|| true)?;
         if Stamp::of(&before) != Stamp::of(&file.metadata()?) {
             return Err(refused(format!("{} is still being written to: wait for its writer to end", path.display())));
         }

@@ -10,7 +10,7 @@ const EXACT: u64 = 1 << 53;
 
 /// Gives the canonical bytes of a JSON value.
 pub fn canonical(value: &Value) -> Vec<u8> {
-    let mut text = Vec::new();
+    let mut text = Vec::with_capacity(4096);
     write(value, &mut text);
     text
 }
@@ -23,8 +23,7 @@ fn write(value: &Value, text: &mut Vec<u8>) {
             Some(integer) if integer.unsigned_abs() <= EXACT => write_plain(&integer, text),
             _ => text.extend(serde_json_canonicalizer::to_vec(number).expect("numbers of JSON are finite")),
         },
-        // serde_json escapes what RFC 8785 says must be, and nothing else.
-        Value::String(value) => write_plain(value, text),
+        Value::String(value) => write_text(value, text),
         Value::Array(items) => {
             text.push(b'[');
             for (i, item) in items.iter().enumerate() {
@@ -41,7 +40,7 @@ fn write(value: &Value, text: &mut Vec<u8>) {
                 if i > 0 {
                     text.push(b',');
                 }
-                write_plain(key, text);
+                write_text(key, text);
                 text.push(b':');
                 write(value, text);
             }
@@ -59,6 +58,16 @@ fn sorted(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
         entries.sort_by_cached_key(|(key, _)| key.encode_utf16().collect::<Vec<_>>());
     }
     entries
+}
+
+fn write_text(value: &str, text: &mut Vec<u8>) {
+    if value.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        // serde_json escapes what RFC 8785 says must be, and nothing else.
+        return write_plain(value, text);
+    }
+    text.push(b'"');
+    text.extend_from_slice(value.as_bytes());
+    text.push(b'"');
 }
 
 fn write_plain<T: serde::Serialize + ?Sized>(value: &T, text: &mut Vec<u8>) {

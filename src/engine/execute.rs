@@ -265,6 +265,7 @@ impl Attempt<'_> {
             scratch: work.scratch.clone(),
             threads: self.action.threads as usize,
             lifeline: true,
+            engine: (!self.is_command()).then(std::process::id),
         };
         let job = serde_json::to_vec(&job).expect("a job is plain data");
         let mut end = None;

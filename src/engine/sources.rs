@@ -1,6 +1,6 @@
 //! The user's files: found, and hashed in parallel before anything runs.
 
-use super::EngineError;
+use super::{EngineError, Interrupt};
 use crate::artifact::{Artifact, Format};
 use crate::cache::Cache;
 use crate::cache::copy;
@@ -18,8 +18,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct Sources(BTreeMap<(PathBuf, Format), Artifact>);
 
 impl Sources {
-    /// Hashes every source of the plan; reports all that are missing or wrong, together.
-    pub(super) fn read(plan: &Plan, cache: &Cache) -> Result<Self, EngineError> {
+    /// Hashes every source of the plan; reports all that are missing or wrong, together. What was hashed before it is
+    /// interrupted need not be hashed again.
+    pub(super) fn read(plan: &Plan, cache: &Cache, interrupt: &Interrupt) -> Result<Self, EngineError> {
         let mut wanted: BTreeMap<(PathBuf, Format), Vec<String>> = BTreeMap::new();
         for step in &plan.steps {
             for (port, source) in &step.inputs {
@@ -34,7 +35,10 @@ impl Sources {
                 }
             }
         }
-        let read: Vec<_> = wanted.par_iter().map(|((path, format), _)| look(cache, path, *format)).collect();
+        let read: Vec<_> = wanted.par_iter().map(|((path, format), _)| look(cache, path, *format, interrupt)).collect();
+        if interrupt.is_raised() {
+            return Err(EngineError::Interrupted);
+        }
         let mut sources = BTreeMap::new();
         let mut problems = Vec::new();
         for ((source, messages), read) in wanted.into_iter().zip(read) {
@@ -55,13 +59,13 @@ impl Sources {
 
 const PLACE: &str = "\u{0}";
 
-fn look(cache: &Cache, path: &Path, format: Format) -> Result<Artifact, String> {
+fn look(cache: &Cache, path: &Path, format: Format, interrupt: &Interrupt) -> Result<Artifact, String> {
     match fs_err::metadata(path) {
         Ok(_) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err("does not exist".to_owned()),
         Err(e) => return Err(format!("can't be read: {e}")),
     }
-    cache.digest_source(path, format).map_err(|e| format!("can't be read: {e}"))
+    cache.digest_source_while(path, format, &|| !interrupt.is_raised()).map_err(|e| format!("can't be read: {e}"))
 }
 
 /// The digest of a private file or folder; always reads it, and remembers nothing.

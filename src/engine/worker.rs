@@ -50,6 +50,10 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
     }
     let job: Job = serde_json::from_slice(&text)
         .map_err(|e| StageError::Failed(format!("{} is not a job of this version: {e}", job.display())))?;
+    leave_the_terminal();
+    if let Some(engine) = job.engine {
+        die_with(engine);
+    }
     if job.lifeline {
         die_with_the_run();
     }
@@ -79,6 +83,38 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
     };
     kind.stage().run(&mut ctx)?;
     Ok(Made { outputs: ctx.outputs, seals: ctx.seals })
+}
+
+/// Gives the terminal up, for this process and its children: a program that would ask something there fails, and does
+/// not wait for ever in the background.
+fn leave_the_terminal() {
+    // SAFETY: these calls take and give numbers and a constant text; the descriptor is open for as long as it is used.
+    unsafe {
+        // Whoever runs a job file by hand keeps it.
+        if libc::getpgrp() != libc::getpid() || libc::getsid(0) == libc::getpid() {
+            return;
+        }
+        let terminal = libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if terminal != -1 {
+            libc::ioctl(terminal, libc::TIOCNOTTY);
+            libc::close(terminal);
+        }
+    }
+}
+
+/// Ties this process to `engine` by the kernel.
+fn die_with(engine: u32) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: these calls take and give numbers alone.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // It may have died before the line above.
+        if libc::getppid().cast_unsigned() != engine {
+            libc::kill(libc::getpid(), libc::SIGKILL);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = engine;
 }
 
 /// Ends this process and its children when the run that started it is gone.

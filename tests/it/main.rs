@@ -7,4 +7,5 @@ mod failing;
 mod flagship;
 mod layers;
 mod readme;
+mod size;
 mod workspace;
