@@ -1,7 +1,7 @@
 //! Actions: what decides the outputs of a step (manifest, key), and what a key produced (record).
 
 use crate::artifact::Artifact;
-use crate::digest::Digest;
+use crate::digest::{Digest, canonical};
 use crate::name::{PortName, RunId, StageName};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -36,7 +36,7 @@ pub struct ActionManifest {
 impl ActionManifest {
     /// The canonical bytes that the key is the digest of.
     pub fn canonical(&self) -> Vec<u8> {
-        serde_json_canonicalizer::to_vec(self).expect("a manifest is plain JSON: numbers are finite by parsing")
+        canonical(&serde_json::to_value(self).expect("a manifest is plain JSON: numbers are finite by parsing"))
     }
 
     pub fn key(&self) -> ActionKey {

@@ -9,7 +9,8 @@
 //! runs/<run>/run.json, events.jsonl   what became of a run; runs/head.json names the newest
 //! texts/<2 hex>/<62 hex>-<hex>.json   which artifact a file of text was written from, by the file's digest
 //! scratch/<action key>/               unfinished work
-//! locks/  tmp/  quarantine/  index/   kernel locks; files being written; what was damaged; sled
+//! locks/  tmp/  quarantine/           kernel locks; files being written; what was damaged
+//! index/                              sled, and `memo`: digests of unchanged files
 //! ```
 
 use crate::action::{ActionKey, ActionManifest, ActionRecord};
@@ -21,6 +22,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 mod claim;
+pub mod copy;
 mod du;
 mod durable;
 mod holder;
@@ -28,6 +30,7 @@ mod index;
 mod ledger;
 mod lock;
 mod materialize;
+mod memo;
 mod records;
 pub mod run_record;
 mod runs;
@@ -138,7 +141,7 @@ impl Cache {
             records: Records::new(&root),
             runs: Runs::new(&root),
             texts: Texts::new(&root),
-            ledger: Ledger::new(index, root.join("quarantine")),
+            ledger: Ledger::new(index, &root),
             session,
             root,
         }
@@ -288,7 +291,17 @@ impl Cache {
 
     /// The digest of a user's file or folder, through the stat memo; with its size, and whether it is a folder.
     pub fn digest_source(&self, path: &Path, format: Format) -> Result<Artifact, CacheError> {
-        Ok(source::digest(path, format, &self.ledger)?)
+        self.digest_source_while(path, format, &|| true)
+    }
+
+    /// As `digest_source`; fails soon after `go_on` says no.
+    pub fn digest_source_while(
+        &self,
+        path: &Path,
+        format: Format,
+        go_on: &(dyn Fn() -> bool + Sync),
+    ) -> Result<Artifact, CacheError> {
+        Ok(source::digest(path, format, &self.ledger, go_on)?)
     }
 
     /// The folder of unfinished work on a key; survives failed attempts.

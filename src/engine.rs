@@ -35,6 +35,7 @@ mod worker;
 
 pub use because::in_words;
 pub use environment::environment;
+pub use estimate::is_worth_it as can_be_estimated;
 pub use interrupt::Interrupt;
 pub use planner::{StepPlan, Verdict, plan};
 pub use run::run;
@@ -87,6 +88,9 @@ pub enum EngineError {
     /// The user's files or options are at fault: exit code 2.
     #[error("{0}")]
     Input(String),
+    /// Asked to stop before anything was started: exit code 130.
+    #[error("interrupted")]
+    Interrupted,
     #[error(transparent)]
     Cache(#[from] CacheError),
     #[error("{0}")]

@@ -4,7 +4,7 @@ use super::records::{list, sharded};
 use super::{Cache, CacheError};
 use crate::artifact::Artifact;
 use crate::digest::Digest;
-use crate::name::RunId;
+use crate::name::{RunId, StageName};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -20,11 +20,15 @@ pub struct Total {
 /// What a cache holds. An object that several kinds or runs use counts for each of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Usage {
+    /// All files of the cache: objects, records, events, index, unfinished work.
+    pub total: Total,
     pub objects: Total,
     /// Objects that no record and no run names.
     pub unreferenced: Total,
     /// By what stands after `uses:`.
     pub kinds: BTreeMap<String, Total>,
+    /// By the name of the stage that made them first.
+    pub stages: BTreeMap<StageName, Total>,
     pub runs: BTreeMap<RunId, Total>,
     pub records: u64,
     /// Unfinished work.
@@ -53,15 +57,18 @@ impl Cache {
         };
         let mut used = BTreeSet::new();
         let mut kinds: BTreeMap<String, BTreeSet<Digest>> = BTreeMap::new();
+        let mut stages: BTreeMap<StageName, BTreeSet<Digest>> = BTreeMap::new();
         for record in self.records()? {
             usage.records += 1;
-            let objects = kinds.entry(record.manifest.stage.clone()).or_default();
-            objects.insert(record.key.0);
+            let mut objects = BTreeSet::from([record.key.0]);
             objects.extend(record.parent);
             for artifact in record.outputs.values().chain(&record.log) {
                 objects.extend(objects_of(artifact));
             }
+            kinds.entry(record.manifest.stage.clone()).or_default().extend(&objects);
+            stages.entry(record.stage).or_default().extend(objects);
         }
+        usage.stages = stages.into_iter().map(|(stage, objects)| (stage, total(&objects))).collect();
         for (kind, objects) in kinds {
             usage.kinds.insert(kind, total(&objects));
             used.extend(objects);
@@ -80,6 +87,7 @@ impl Cache {
         }
         usage.objects = total(&sizes.keys().copied().collect());
         usage.unreferenced = total(&sizes.keys().filter(|digest| !used.contains(digest)).copied().collect());
+        usage.total = measure(self.root())?;
         usage.scratch = measure(&self.root().join("scratch"))?;
         usage.quarantine = measure(&self.root().join("quarantine"))?;
         Ok(usage)
@@ -112,5 +120,8 @@ mod tests {
         let usage = bench.cache.usage().expect("reads");
         assert_eq!((usage.objects.files, usage.kinds["split"].files, usage.records), (7, 6, 1));
         assert_eq!((usage.unreferenced.files, usage.unreferenced.bytes), (1, 17));
+        assert_eq!(usage.stages.values().collect::<Vec<_>>(), usage.kinds.values().collect::<Vec<_>>());
+        // Beside the objects: the record of the action, the file of the format, the lock of this session.
+        assert_eq!(usage.total.files, usage.objects.files + 3);
     }
 }

@@ -1,7 +1,6 @@
 //! Files that are wholly there or not there at all, also after a power cut.
 
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 /// Makes the names in a folder durable.
@@ -39,9 +38,4 @@ pub fn replace(temp: &Path, to: &Path, bytes: &[u8]) -> io::Result<()> {
         let _ = fs_err::remove_file(temp);
     })?;
     sync_dir(dir)
-}
-
-/// Lets nobody write: a reminder for people, and root ignores it.
-pub fn make_read_only(path: &Path) -> io::Result<()> {
-    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o444))
 }

@@ -1,29 +1,22 @@
 //! What this process knows beside the files: digests of unchanged files, and which actions made which bytes.
 //!
-//! Read from the index when first needed and written back when a run ends; without an index it starts empty.
+//! Read when first needed and written back when a run ends; without an index it starts empty.
 
 use super::index::{self, Table, Unavailable};
+use super::memo::{Memo, MemoFile, Memos};
 use super::stamp::{Stamp, now};
 use crate::action::{ActionKey, ActionRecord};
 use crate::digest::Digest;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-
-/// The bytes of a file when it looked like `stamp`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Memo {
-    stamp: Stamp,
-    /// When its hashing began, nanoseconds since 1970.
-    hashed: i64,
-    digest: Digest,
-}
 
 /// Memory of file digests and of makers.
 #[derive(Debug)]
 pub struct Ledger {
     /// `None`: there is no index to read or write.
     index: Option<PathBuf>,
+    memo: Option<MemoFile>,
     aside: PathBuf,
     state: Mutex<State>,
 }
@@ -31,8 +24,9 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct State {
     loaded: bool,
-    // Looked up by path only, and may be large: order is of no use.
-    memos: HashMap<Vec<u8>, Memo>,
+    memos: Memos,
+    /// Entries in the memo's file, and whether its end is torn.
+    held: (usize, bool),
     changed: BTreeMap<Vec<u8>, Memo>,
     made: Vec<(Digest, ActionKey)>,
     /// Change of the generation: see `Generation`.
@@ -78,40 +72,56 @@ impl Generation {
     }
 }
 
-const MEMO: u8 = b'm';
+/// When an object was hashed whose bytes were private until it got its place: see `vouch`.
+const WHILE_PRIVATE: i64 = i64::MAX;
 const MADE: u8 = b'k';
 const GENERATION: &[u8] = b"generation";
 
 impl Ledger {
     /// `index`: the folder of the index, unless there is to be none; a broken one is moved to `aside`.
-    pub fn new(index: Option<PathBuf>, aside: PathBuf) -> Self {
-        Self { index, aside, state: Mutex::default() }
+    pub fn new(index: Option<PathBuf>, root: &Path) -> Self {
+        let memo = index.as_ref().map(|index| MemoFile::new(index.join("memo"), root.join("locks").join("memo.lock")));
+        Self { index, memo, aside: root.join("quarantine"), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if !state.loaded {
             state.loaded = true;
-            let known = self.exchange(|table| table.scan(&[MEMO])).map(|(entries, _)| entries).unwrap_or_default();
-            state.memos = known.into_iter().filter_map(|(key, value)| Some((key, Memo::from_bytes(&value)?))).collect();
+            let held = self.memo.as_ref().map(MemoFile::read).unwrap_or_default();
+            state.memos = held.memos;
+            state.held = (held.entries, held.torn);
         }
         state
     }
 
     /// The digest of the file called `name`, if it was hashed when it looked like that, and long enough after.
     pub fn recall(&self, name: &[u8], stamp: Stamp) -> Option<Digest> {
-        let key = [&[MEMO], name].concat();
-        self.state().memos.get(&key).filter(|m| m.stamp == stamp && !stamp.is_racy(m.hashed)).map(|m| m.digest)
+        self.state().memos.get(name).filter(|m| m.stamp == stamp && !stamp.is_racy(m.hashed)).map(|m| m.digest)
     }
 
     /// Remembers what a hashing begun at `hashed` gave.
     pub fn remember(&self, name: &[u8], stamp: Stamp, hashed: i64, digest: Digest) {
-        let key = [&[MEMO], name].concat();
         let memo = Memo { stamp, hashed, digest };
         let mut state = self.state();
-        state.memos.insert(key.clone(), memo);
+        state.memos.insert(name.to_vec(), memo);
         if !stamp.is_racy(hashed) {
-            state.changed.insert(key, memo);
+            state.changed.insert(name.to_vec(), memo);
+        }
+    }
+
+    /// Remembers an object that this process hashed while nobody else could reach it, and that looked like `stamp` when
+    /// it got its name; `set` is the time of modification that was set just before.
+    ///
+    /// The racy rule is for files that others may write to: a write in the same tick of the kernel's clock as the last
+    /// change leaves the times as they are. Here it can't. The time of modification was set by us, to the nanosecond,
+    /// and lies between two ticks: any write at all, also one in the same tick, puts a tick's time in its place. Who sets
+    /// it back moves the time of change, which nobody can set. Where the file system keeps coarser times than it was
+    /// given, that does not hold, and the object is hashed once more when it is old enough, as any other file.
+    pub fn vouch(&self, name: &[u8], stamp: Stamp, set: i64, digest: Digest) {
+        let is_fine = |time: i64| time % 1_000_000 != 0;
+        if stamp.modified == set && is_fine(set) && is_fine(stamp.changed) {
+            self.remember(name, stamp, WHILE_PRIVATE, digest);
         }
     }
 
@@ -153,17 +163,30 @@ impl Ledger {
 
     /// Writes what is new to the index. Where that fails nothing is lost but time.
     pub fn flush(&self) {
-        let (changed, made, committed) = {
+        let (changed, made, committed, held, live) = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             if state.changed.is_empty() && state.made.is_empty() && state.committed == Generation::default() {
                 return;
             }
-            (std::mem::take(&mut state.changed), std::mem::take(&mut state.made), std::mem::take(&mut state.committed))
+            let held = state.held;
+            state.held = (held.0 + state.changed.len(), false);
+            let live = state.memos.len().min(held.0);
+            (
+                std::mem::take(&mut state.changed),
+                std::mem::take(&mut state.made),
+                std::mem::take(&mut state.committed),
+                held,
+                live,
+            )
         };
+        if let Some(memo) = self.memo.as_ref().filter(|_| !changed.is_empty()) {
+            let changed: Vec<_> = changed.into_iter().collect();
+            let _ = memo.add(&changed, held.0, live, held.1);
+        }
+        if made.is_empty() && committed == Generation::default() {
+            return;
+        }
         self.exchange(|table| {
-            for (key, memo) in &changed {
-                table.put(key, &memo.to_bytes())?;
-            }
             put_made(table, &made)?;
             let before = table.get(GENERATION)?.and_then(|bytes| Generation::from_bytes(&bytes)).unwrap_or_default();
             table.put(GENERATION, &before.plus(committed).to_bytes())
@@ -172,7 +195,10 @@ impl Ledger {
 
     /// How many entries the index holds, and how many of them are damaged; `None` where it can't be read.
     pub fn check(&self) -> Option<(usize, usize)> {
-        self.exchange(|table| table.scan(&[])).map(|(entries, damaged)| (entries.len() + damaged, damaged))
+        let held = self.memo.as_ref().map(MemoFile::read).unwrap_or_default();
+        let torn = usize::from(held.torn);
+        let (entries, damaged) = self.exchange(|table| table.scan(&[]))?;
+        Some((entries.len() + damaged + held.memos.len() + torn, damaged + torn))
     }
 
     fn exchange<T>(&self, work: impl FnOnce(&Table) -> Result<T, String>) -> Option<T> {
@@ -199,29 +225,4 @@ pub fn set_aside(what: &Path, aside: &Path) {
     let name = what.file_name().unwrap_or_default().to_string_lossy();
     let _ = fs_err::create_dir_all(aside);
     let _ = fs_err::rename(what, aside.join(format!("{name}-{}", now())));
-}
-
-impl Memo {
-    fn to_bytes(self) -> Vec<u8> {
-        let Stamp { size, modified, changed, inode } = self.stamp;
-        let numbers = [size, modified as u64, changed as u64, inode, self.hashed as u64];
-        let mut bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
-        bytes.extend_from_slice(self.digest.hex().as_bytes());
-        bytes
-    }
-
-    fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (numbers, hex) = bytes.split_at_checked(40)?;
-        let number = |n: usize| Some(u64::from_le_bytes(numbers[8 * n..8 * n + 8].try_into().ok()?));
-        Some(Self {
-            stamp: Stamp {
-                size: number(0)?,
-                modified: number(1)? as i64,
-                changed: number(2)? as i64,
-                inode: number(3)?,
-            },
-            hashed: number(4)? as i64,
-            digest: Digest::from_hex(std::str::from_utf8(hex).ok()?).ok()?,
-        })
-    }
 }

@@ -1,6 +1,6 @@
 //! Artifacts made visible outside the store: private copies, and links for reading in place.
 
-use super::store::copy_hashed;
+use super::copy::copy;
 use super::tree::Entry;
 use super::{Cache, CacheError, tree};
 use crate::artifact::{Artifact, Layout};
@@ -37,12 +37,7 @@ impl Cache {
 
     fn copy_object(&self, digest: Digest, to: &Path) -> Result<(), CacheError> {
         let object = self.object_path(digest);
-        let found = if reflink_copy::reflink(&object, to).is_ok() {
-            Digest::of_file(to)?.0
-        } else {
-            remove(to);
-            copy_hashed(&object, to)?.0
-        };
+        let (found, _) = copy(&object, to)?;
         if found != digest {
             let object = object.display();
             return Err(CacheError::Unusable(format!("{object} is damaged: the next run that meets it makes it anew")));

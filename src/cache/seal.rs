@@ -1,6 +1,6 @@
 //! JSON records with a checksum of their own, so that a changed one shows.
 
-use crate::digest::Digest;
+use crate::digest::{Digest, canonical};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -28,7 +28,7 @@ pub fn open<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
 }
 
 fn checksum(value: &Value) -> Digest {
-    Digest::of(&serde_json_canonicalizer::to_vec(value).expect("a JSON value has a canonical form"))
+    Digest::of(&canonical(value))
 }
 
 #[cfg(test)]

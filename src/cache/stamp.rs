@@ -1,6 +1,7 @@
 //! What the kernel says of a file, by which an unchanged one is known without reading it.
 
 use std::fs::Metadata;
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::time::SystemTime;
 
@@ -37,8 +38,19 @@ impl Stamp {
     }
 }
 
+/// Sets a file's time of modification to now, and gives it, in nanoseconds since 1970.
+pub fn set_modified_now(file: &fs_err::File) -> io::Result<i64> {
+    let time = SystemTime::now();
+    file.file().set_modified(time)?;
+    Ok(nanoseconds(time))
+}
+
 /// Now, in nanoseconds since 1970.
 pub fn now() -> i64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    nanoseconds(SystemTime::now())
+}
+
+fn nanoseconds(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

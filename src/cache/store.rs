@@ -1,16 +1,17 @@
 //! The object store: immutable bytes, each under its digest.
 
+use super::copy::copy;
 use super::durable;
 use super::ledger::Ledger;
 use super::session::Session;
-use super::stamp::{Stamp, now};
+use super::stamp::{self, Stamp, now};
 use super::tree::{self, refused};
 use crate::artifact::{Artifact, Format, Layout};
 use crate::digest::Digest;
 use fs_err::os::unix::fs::OpenOptionsExt;
 use std::collections::BTreeSet;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -80,7 +81,7 @@ impl Store {
         if !self.has(digest, ledger)? {
             let temp = session.path();
             durable::write_new(&temp, bytes)?;
-            self.publish(&temp, digest)?;
+            self.publish(&temp, digest, ledger)?;
         }
         Ok(digest)
     }
@@ -110,9 +111,9 @@ impl Store {
 
     /// Hashes a file, and moves it into the store.
     fn absorb_file(&self, path: &Path, session: &Session, ledger: &Ledger) -> io::Result<(Digest, u64)> {
-        let mut file = open_plain(path)?;
+        let file = open_plain(path)?;
         let before = file.metadata()?;
-        let (digest, bytes) = Digest::of_reader(&mut file)?;
+        let (digest, bytes) = Digest::of_open_file(file.file(), &|| true)?;
         if Stamp::of(&before) != Stamp::of(&file.metadata()?) {
             return Err(refused(format!("{} is still being written to: wait for its writer to end", path.display())));
         }
@@ -154,7 +155,7 @@ impl Store {
         // Through another name of the same file somebody could write to the object: such a file is copied.
         let moved = file.metadata()?.nlink() == 1 && fs_err::rename(path, &temp).is_ok();
         if !moved {
-            let (copied, _) = copy_hashed(path, &temp)?;
+            let (copied, _) = copy(path, &temp)?;
             if copied != digest {
                 let _ = fs_err::remove_file(&temp);
                 return Err(refused(format!("{} changed while it was stored", path.display())));
@@ -162,7 +163,7 @@ impl Store {
             fs_err::File::open(&temp)?.sync_all()?;
             fs_err::remove_file(path)?;
         }
-        self.publish(&temp, digest)
+        self.publish(&temp, digest, ledger)
     }
 
     /// Whether the store has an object, sound; a damaged one is taken away, so that good bytes can take its place.
@@ -175,20 +176,40 @@ impl Store {
     }
 
     /// Gives a durable temporary file its final name. The name itself is durable after `sync`.
-    fn publish(&self, temp: &Path, digest: Digest) -> io::Result<()> {
+    fn publish(&self, temp: &Path, digest: Digest, ledger: &Ledger) -> io::Result<()> {
         let to = self.path(digest);
         let shard = to.parent().expect("an object has a shard");
         let publish = || {
-            durable::make_read_only(temp)?;
-            durable::make_dir(shard)?;
+            let file = fs_err::File::open(temp)?;
+            file.set_permissions(std::fs::Permissions::from_mode(0o444))?;
+            let modified = stamp::set_modified_now(&file)?;
+            self.make_shard(shard)?;
             // Two processes may do this at once: both bring the same bytes.
-            fs_err::rename(temp, &to)
+            fs_err::rename(temp, &to)?;
+            // The file that we hold, if it still is the one at that name: it was private until now.
+            let (ours, there) = (Stamp::of(&file.metadata()?), Stamp::of(&fs_err::symlink_metadata(&to)?));
+            if ours == there {
+                ledger.vouch(&memo_name(digest), there, modified, digest);
+            }
+            Ok(())
         };
-        publish().inspect_err(|_| {
+        publish().inspect_err(|_: &io::Error| {
             let _ = fs_err::remove_file(temp);
         })?;
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(shard.to_owned());
         Ok(())
+    }
+
+    /// Makes the folder of an object; its own name is durable after `sync`.
+    fn make_shard(&self, shard: &Path) -> io::Result<()> {
+        match fs_err::create_dir(shard) {
+            Ok(()) => {
+                self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(self.dir.clone());
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(e) => Err(e),
+        }
     }
 
     /// Makes all names given so far durable. Called before a record that relies on them is published.
@@ -205,31 +226,5 @@ fn open_plain(path: &Path) -> io::Result<fs_err::File> {
 
 /// How the ledger calls an object: no path of a user's begins so.
 fn memo_name(digest: Digest) -> Vec<u8> {
-    format!("object {}", digest.hex()).into_bytes()
-}
-
-/// Copies a file and gives digest and size of what was written.
-pub fn copy_hashed(from: &Path, to: &Path) -> io::Result<(Digest, u64)> {
-    let mut source = fs_err::File::open(from)?;
-    let mut target = fs_err::File::create_new(to)?;
-    let copy = || {
-        let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0_u8; 1 << 20];
-        let mut size = 0;
-        loop {
-            let n = match source.read(&mut buffer) {
-                Ok(0) => return Ok((Digest::from_hash(hasher.finalize()), size)),
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            };
-            hasher.update(&buffer[..n]);
-            target.write_all(&buffer[..n])?;
-            size += n as u64;
-        }
-    };
-    let mut copy = copy;
-    copy().inspect_err(|_| {
-        let _ = fs_err::remove_file(to);
-    })
+    [b"object ", &digest.as_bytes()[..]].concat()
 }

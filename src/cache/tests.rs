@@ -5,6 +5,7 @@ use crate::action::{ActionManifest, Cost, Environment, MANIFEST_SCHEMA, RECORD_S
 use crate::event::{Outcome, RunOutcome};
 use crate::name::{PortName, StageName};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -414,4 +415,52 @@ fn a_sealed_output_is_stored_unread_and_one_of_another_size_is_refused() {
     assert_eq!((artifact.digest, artifact.bytes, artifact.layout), (digest, 4, Layout::File));
     assert_eq!(fs_err::read(bench.cache.object_path(digest)).expect("there"), b"rows");
     assert!(!path.exists());
+}
+
+/// Opens the cache of a bench anew, and tells whether its objects are known without being read.
+fn recalled(bench: &Bench, ports: &[&str]) -> Vec<bool> {
+    bench.cache.ledger.flush();
+    let ledger = Ledger::new(Some(bench.cache.root().join("index")), bench.cache.root());
+    let known = |port: &&str| {
+        let stamp = stamp::Stamp::of(&fs_err::metadata(bench.object(port)).expect("there"));
+        let name = [b"object ", &bench.output(port).digest.as_bytes()[..]].concat();
+        ledger.recall(&name, stamp) == Some(bench.output(port).digest)
+    };
+    ports.iter().map(known).collect()
+}
+
+#[test]
+fn what_a_process_stored_itself_the_next_one_need_not_hash() {
+    if std::env::var_os("CISTAGE_NO_INDEX").is_some() {
+        return;
+    }
+    assert_eq!(recalled(&Bench::new(), &["rows", "model"]), [true, true]);
+}
+
+#[test]
+fn damage_within_the_same_second_is_found_also_with_the_old_time_of_modification() {
+    for restored in [false, true] {
+        let bench = Bench::new();
+        bench.cache.ledger.flush();
+        let path = bench.object("rows");
+        let before = fs_err::metadata(&path).expect("there").modified().expect("has one");
+        let open = || fs_err::OpenOptions::new().write(true).open(&path);
+        // Whoever may write all the same leaves no trace in the mode.
+        let mut file = open().or_else(|_| {
+            make_writable(&path);
+            open()
+        });
+        let file = file.as_mut().expect("opens");
+        file.write_all(b"SOME rows").expect("writes in place: same inode, same size");
+        if restored {
+            file.file().set_modified(before).expect("sets");
+        }
+        let cache = Cache::open(bench.cache.root()).expect("opens");
+        assert!(matches!(cache.lookup(bench.key()), Ok(Lookup::Miss { damage }) if damage.len() == 1), "{restored}");
+    }
+}
+
+fn make_writable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o644)).expect("sets");
 }

@@ -28,12 +28,15 @@ fn du(app: &App) -> Result<(), CliError> {
     let row =
         |name: &str, total: &crate::cache::Total| vec![name.to_owned(), bytes(total.bytes), total.files.to_string()];
     let mut rows = vec![vec![String::new(), "size".to_owned(), "files".to_owned()]];
+    rows.push(row("in all", &usage.total));
     rows.push(row("objects", &usage.objects));
     rows.push(row("  that no record names", &usage.unreferenced));
     rows.push(row("unfinished work", &usage.scratch));
     rows.push(row("quarantine", &usage.quarantine));
     rows.push(vec!["by stage kind".to_owned()]);
     rows.extend(usage.kinds.iter().map(|(kind, total)| row(&format!("  {kind}"), total)));
+    rows.push(vec!["by stage".to_owned()]);
+    rows.extend(usage.stages.iter().map(|(stage, total)| row(&format!("  {stage}"), total)));
     rows.push(vec!["by run".to_owned()]);
     rows.extend(usage.runs.iter().rev().map(|(run, total)| row(&format!("  {run}"), total)));
     app.printer.document(&table(&rows, &[1, 2]))

@@ -69,6 +69,7 @@ impl From<EngineError> for CliError {
     fn from(error: EngineError) -> Self {
         match error {
             EngineError::Input(message) => Self::input(message),
+            EngineError::Interrupted => Self::Interrupted,
             other => Self::Failed(other.to_string()),
         }
     }

@@ -4,7 +4,7 @@ use super::App;
 use super::exit::CliError;
 use super::select::PipelineArgs;
 use super::svg;
-use crate::engine::{self, StepPlan, Verdict};
+use crate::engine::{self, Interrupt, StepPlan, Verdict};
 use crate::pipeline::{Plan, Source};
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -42,7 +42,7 @@ pub(super) struct Node {
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let plan = args.pipeline.load(None)?;
     let cache = app.memo_cache()?;
-    let graph = Graph::of(&plan, &engine::plan(&plan, &cache, &[])?);
+    let graph = Graph::of(&plan, &engine::plan(&plan, &cache, &[], &Interrupt::new())?);
     let (name, drawing) = match args.form {
         Form::Mermaid => ("mermaid", graph.mermaid()),
         Form::Dot => ("dot", graph.dot()),

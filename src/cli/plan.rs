@@ -4,7 +4,7 @@ use super::App;
 use super::exit::CliError;
 use super::printer::{Style, duration, table};
 use super::select::PipelineArgs;
-use crate::engine::{self, StepPlan, Verdict};
+use crate::engine::{self, Interrupt, StepPlan, Verdict};
 use crate::pipeline::Plan;
 use serde_json::{Value, json};
 
@@ -28,7 +28,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
 
 pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliError> {
     let cache = app.memo_cache()?;
-    let steps = engine::plan(plan, &cache, force)?;
+    let steps = engine::plan(plan, &cache, force, &Interrupt::new())?;
     if app.printer.json {
         return app.printer.json(&json!({ "stages": steps.iter().map(as_json).collect::<Vec<_>>() }));
     }

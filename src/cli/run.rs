@@ -7,7 +7,7 @@ use super::printer::duration;
 use super::reporter::TerminalReporter;
 use super::select::PipelineArgs;
 use crate::cache::Cache;
-use crate::engine::{self, Interrupt, RunOptions};
+use crate::engine::{self, EngineError, Interrupt, RunOptions};
 use crate::event::RunOutcome;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -69,8 +69,6 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         return plan::show(app, &plan, &args.force);
     }
     let cache = app.open_cache()?;
-    announce_cost(app, &plan, &cache, args)?;
-
     let interrupt = Interrupt::default();
     let handler = interrupt.clone();
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
@@ -80,6 +78,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         }
     });
 
+    announce_cost(app, &plan, &cache, args, &interrupt)?;
     let options = RunOptions {
         force: args.force.clone(),
         jobs: args.jobs.map(|n| n as usize),
@@ -90,7 +89,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         sets: args.pipeline.set.clone(),
     };
     let reporter = TerminalReporter::new(app.printer.clone(), app.verbose);
-    let summary = engine::run(&plan, &cache, &options, &reporter, &interrupt)?;
+    let summary =
+        engine::run(&plan, &cache, &options, &reporter, &interrupt).map_err(|error| ended_early(app, error))?;
     reporter.finish()?;
     match summary.outcome {
         RunOutcome::Succeeded => Ok(()),
@@ -104,8 +104,18 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
 }
 
 /// Prints what lies ahead, where it is worth a line, and refuses to start days of work unasked.
-fn announce_cost(app: &App, plan: &crate::pipeline::Plan, cache: &Cache, args: &Args) -> Result<(), CliError> {
-    let steps = engine::plan(plan, cache, &args.force)?;
+fn announce_cost(
+    app: &App,
+    plan: &crate::pipeline::Plan,
+    cache: &Cache,
+    args: &Args,
+    interrupt: &Interrupt,
+) -> Result<(), CliError> {
+    // Looks every step up, as the run does again: only where there is something to say.
+    if !engine::can_be_estimated(plan) {
+        return Ok(());
+    }
+    let steps = engine::plan(plan, cache, &args.force, interrupt).map_err(|error| ended_early(app, error))?;
     let seconds: f64 = plan::pending(&steps).filter_map(|step| step.estimate.seconds).sum();
     if seconds >= 10.0 {
         app.printer.note(&format!("ahead, on this machine: about {}", duration(seconds)));
@@ -121,4 +131,12 @@ fn announce_cost(app: &App, plan: &crate::pipeline::Plan, cache: &Cache, args: &
         ));
     }
     Ok(())
+}
+
+/// Says that nothing was started where that is all there is to say.
+fn ended_early(app: &App, error: EngineError) -> CliError {
+    if matches!(error, EngineError::Interrupted) {
+        app.printer.note("interrupted while files were read: nothing was started");
+    }
+    error.into()
 }

@@ -3,7 +3,7 @@
 use super::App;
 use super::exit::CliError;
 use super::select::PipelineArgs;
-use crate::engine::{self, StepPlan, Verdict};
+use crate::engine::{self, Interrupt, StepPlan, Verdict};
 use serde_json::json;
 
 /// Explain why a stage would run, or would not
@@ -19,7 +19,7 @@ pub(super) struct Args {
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let plan = args.pipeline.load(None)?;
     let cache = app.memo_cache()?;
-    let steps = engine::plan(&plan, &cache, &[])?;
+    let steps = engine::plan(&plan, &cache, &[], &Interrupt::new())?;
     let chosen: Vec<&StepPlan> =
         steps.iter().filter(|s| s.step.as_str() == args.stage || s.step.base() == args.stage).collect();
     if chosen.is_empty() {

@@ -112,15 +112,18 @@ impl<'a> Coordinator<'a> {
                 while let Some(i) = (!self.is_stopping()).then(|| self.scheduler.admit()).flatten() {
                     let (send, action, control) = (send.clone(), self.action(i), Arc::clone(&self.tracks[i].control));
                     scope.spawn(move || {
-                        let completion = execute(&action, cache, recorder, &control);
-                        send.send((i, completion)).expect("the coordinator listens until all threads have answered");
+                        let released = || drop(send.send((i, None)));
+                        let completion = execute(&action, cache, recorder, &control, &released);
+                        send.send((i, Some(completion)))
+                            .expect("the coordinator listens until all threads have answered");
                     });
                 }
-                if self.scheduler.running() == 0 {
+                if self.scheduler.under_way() == 0 {
                     break;
                 }
                 match receive.recv_timeout(HEED) {
-                    Ok((i, completion)) => self.complete(i, completion),
+                    Ok((i, Some(completion))) => self.complete(i, completion),
+                    Ok((i, None)) => self.scheduler.release(i),
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => unreachable!("this function holds a sender"),
                 }

@@ -13,6 +13,11 @@ use std::path::Path;
 /// Kinds whose time is that of matrix products.
 const HEAVY: [&str; 2] = ["train", "predict"];
 
+/// Whether a plan has steps whose time can be foretold.
+pub fn is_worth_it(plan: &Plan) -> bool {
+    plan.steps.iter().any(|step| HEAVY.contains(&step.kind.name()))
+}
+
 /// Estimates every step that is not a hit.
 pub(super) fn fill_in(plan: &Plan, cache: &Cache, capacity: &Capacity, steps: &mut [StepPlan]) {
     if steps.iter().all(|step| step.verdict == Verdict::Hit) {

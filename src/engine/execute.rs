@@ -84,10 +84,16 @@ impl From<CacheError> for Stop {
     }
 }
 
-/// Executes an action, from claim to commit.
-pub(super) fn execute(action: &Action<'_>, cache: &Cache, recorder: &Recorder<'_>, control: &Control) -> Completion {
+/// Executes an action, from claim to commit; `released` is called when its worker has ended.
+pub(super) fn execute(
+    action: &Action<'_>,
+    cache: &Cache,
+    recorder: &Recorder<'_>,
+    control: &Control,
+    released: &dyn Fn(),
+) -> Completion {
     let began = Instant::now();
-    let mut attempt = Attempt { action, cache, recorder, control, log: None, cost: Cost::default() };
+    let mut attempt = Attempt { action, cache, recorder, control, released, log: None, cost: Cost::default() };
     let ending = attempt.claim_and_run().unwrap_or_else(|stop| match stop {
         Stop::Failed { message, input } => Ending::Failed { message, input },
         Stop::Cancelled => Ending::Cancelled,
@@ -100,6 +106,7 @@ struct Attempt<'a> {
     cache: &'a Cache,
     recorder: &'a Recorder<'a>,
     control: &'a Control,
+    released: &'a dyn Fn(),
     log: Option<Artifact>,
     cost: Cost,
 }
@@ -161,6 +168,7 @@ impl Attempt<'_> {
         let step = self.action.step;
         let inputs = self.inputs(work)?;
         let made = self.run_worker(work, inputs.clone())?;
+        (self.released)();
         self.check_inputs(&inputs)?;
         let found = outputs::find(step, &work.out, &made.outputs)
             .map_err(|what| Stop::from(format!("stage `{}` {what}", step.name)))?;
@@ -192,12 +200,13 @@ impl Attempt<'_> {
             let path = if let StageKind::Command(command) = &self.action.step.kind {
                 let ending = command.endings.get(port.as_str()).map_or("", String::as_str);
                 let copy = work.out.join("in").join(format!("{port}{ending}"));
-                fs_err::create_dir_all(work.out.join("in"))?;
+                if paths.is_empty() {
+                    fs_err::create_dir(work.out.join("in"))?;
+                }
                 match source {
                     Source::Step { .. } => self.cache.copy_out(artifact, &copy)?,
                     Source::Path { path, .. } => {
-                        super::sources::copy(path, &copy)?;
-                        if super::sources::digest(&copy)? != artifact.digest {
+                        if super::sources::copy(path, &copy)? != artifact.digest {
                             return Err(self.changed(path));
                         }
                     }
@@ -265,9 +274,9 @@ impl Attempt<'_> {
             prior: if self.action.force { None } else { prefixes.prior()? },
             threads: self.action.threads as usize,
             lifeline: true,
+            engine: (!self.is_command()).then(std::process::id),
         };
-        let file = work.dir.join("job.json");
-        fs_err::write(&file, serde_json::to_vec_pretty(&job).expect("a job is plain data"))?;
+        let job = serde_json::to_vec(&job).expect("a job is plain data");
         let mut end = None;
         let recorder = self.recorder;
         let mut hear = |message: Message| {
@@ -292,7 +301,7 @@ impl Attempt<'_> {
             if !limit.is_zero() {
                 scope.spawn(move || control.stop_after(limit, GRACE, &watch));
             }
-            process::run(&file, &work.dir, !self.is_command(), control, &mut hear)
+            process::run(&job, &work.dir, !self.is_command(), control, &mut hear)
         })
         .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
         self.cost = exit.cost.clone();
@@ -365,7 +374,7 @@ struct WorkDir {
     dir: PathBuf,
     /// Where outputs go; a user's program works in it.
     out: PathBuf,
-    /// What survives a failed attempt of our own stages; a user's program starts anew each time.
+    /// What survives a failed attempt of our own stages; a user's program starts anew each time, in `dir`.
     scratch: PathBuf,
 }
 
@@ -380,10 +389,12 @@ impl WorkDir {
             }
         }
         let dir = base.join(format!("work-{:08x}", clock::random() as u32));
-        let scratch = if is_command { dir.join("scratch") } else { base.join("state") };
         let out = dir.join("out");
-        for folder in [&dir, &out, &scratch] {
-            fs_err::create_dir_all(folder)?;
+        fs_err::create_dir(&dir)?;
+        fs_err::create_dir(&out)?;
+        let scratch = if is_command { dir.clone() } else { base.join("state") };
+        if !is_command {
+            fs_err::create_dir_all(&scratch)?;
         }
         Ok(Self { dir, out, scratch })
     }
@@ -394,7 +405,9 @@ impl Drop for WorkDir {
         // What can't be removed now is removed by the next attempt.
         let _ = fs_err::remove_dir_all(&self.dir);
         // These go where nothing was left in them.
-        let _ = fs_err::remove_dir(&self.scratch);
+        if self.scratch != self.dir {
+            let _ = fs_err::remove_dir(&self.scratch);
+        }
         if let Some(base) = self.dir.parent() {
             let _ = fs_err::remove_dir(base);
         }

@@ -1,4 +1,4 @@
-//! What the engine and a worker process say to each other: a job file in, lines of JSON out.
+//! What the engine and a worker process say to each other: a job in, lines of JSON out.
 
 use crate::name::PortName;
 use crate::stage::{Reached, Seal};
@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 pub(super) const JOB_SCHEMA: &str = "cistage/job/1";
 
-/// One execution, as the worker process reads it from its job file. All paths are absolute.
+/// One execution, as the worker process reads it. All paths are absolute.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Job {
@@ -26,6 +26,9 @@ pub(super) struct Job {
     pub threads: usize,
     /// Whether standard input is a pipe that the run holds open: its end means that the run died.
     pub lifeline: bool,
+    /// The process that the kernel ties the worker to: they die together. Not for a worker with children of its own,
+    /// which has to live long enough to end them.
+    pub engine: Option<u32>,
 }
 
 /// One line of a worker's standard output.

@@ -2,7 +2,7 @@
 
 use super::because::History;
 use super::sources::Sources;
-use super::{EngineError, RunOptions, capacity::Capacity, estimate, force, manifest, prefix};
+use super::{EngineError, Interrupt, RunOptions, capacity::Capacity, estimate, force, manifest, prefix};
 use crate::action::{ActionKey, ActionManifest};
 use crate::artifact::Artifact;
 use crate::cache::{Cache, Lookup};
@@ -45,10 +45,10 @@ pub struct StepPlan {
 }
 
 /// Foretells a run; executes nothing and writes no record.
-pub fn plan(plan: &Plan, cache: &Cache, force: &[String]) -> Result<Vec<StepPlan>, EngineError> {
+pub fn plan(plan: &Plan, cache: &Cache, force: &[String], interrupt: &Interrupt) -> Result<Vec<StepPlan>, EngineError> {
     let capacity = Capacity::of_machine(&RunOptions::default());
     let forced = force::forced(plan, force)?;
-    let sources = Sources::read(plan, cache)?;
+    let sources = Sources::read(plan, cache, interrupt)?;
     let history = History::of(cache, &plan.name);
     let mut made: BTreeMap<(&StageName, &PortName), Artifact> = BTreeMap::new();
     let mut steps = Vec::with_capacity(plan.steps.len());

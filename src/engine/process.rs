@@ -1,10 +1,10 @@
-//! A worker as the kernel sees it: started in a session of its own, watched, stopped, accounted for.
+//! A worker as the kernel sees it: started in a process group of its own, watched, stopped, accounted for.
 
 use super::interrupt::Urgency;
 use super::job::Message;
 use super::log::Log;
 use crate::action::Cost;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
@@ -92,12 +92,12 @@ pub(super) struct Exit {
     pub log: Log,
 }
 
-/// Runs `cistage worker JOB` in the folder `dir` until it ends, handing its messages on as they come.
+/// Runs `cistage worker -` in the folder `dir` until it ends, handing its messages on as they come. It gets the job as
+/// the first line of its standard input, which then stays open.
 ///
-/// `dies_with_run` ties the worker to this thread by the kernel; a worker with children of its own has to stay alive
-/// long enough to end them, and watches its standard input instead.
+/// `dies_with_run`: the job says so, too. A worker with children of its own has to stay alive long enough to end them.
 pub(super) fn run(
-    job: &Path,
+    job: &[u8],
     dir: &Path,
     dies_with_run: bool,
     control: &Control,
@@ -105,33 +105,21 @@ pub(super) fn run(
 ) -> io::Result<Exit> {
     let began = Instant::now();
     let mut command = Command::new(this_program()?);
-    command.arg("worker").arg(job).current_dir(dir);
+    command.arg("worker").arg("-").current_dir(dir);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let engine = std::process::id();
-    // SAFETY: between fork and exec only async-signal-safe calls are made: setsid, prctl, getppid.
-    unsafe {
-        command.pre_exec(move || {
-            // A session of its own: Ctrl-C at the terminal reaches the engine alone, which then decides.
-            if libc::setsid() == -1 {
-                return Err(io::Error::last_os_error());
-            }
-            #[cfg(target_os = "linux")]
-            if dies_with_run {
-                if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
-                    return Err(io::Error::last_os_error());
-                }
-                // The engine may have died before the line above.
-                if libc::getppid().cast_unsigned() != engine {
-                    return Err(io::Error::from_raw_os_error(libc::ESRCH));
-                }
-            }
-            Ok(())
-        });
+    // A group of its own: Ctrl-C at the terminal reaches the engine alone, which then decides. The worker does the rest
+    // for itself, so that nothing has to be done between fork and exec: then the engine's memory is not copied.
+    command.process_group(0);
+    if !dies_with_run {
+        // A worker that only waits for a program needs no huge pages; clearing one takes longer than starting it.
+        command.env("MIMALLOC_ALLOW_THP", "0");
     }
     let mut child = command.spawn()?;
     let worker = child.id().cast_signed();
     control.attach(worker);
-    let lifeline = child.stdin.take();
+    let mut lifeline = child.stdin.take().expect("piped above");
+    // A worker that ended before it read its job says so by its exit.
+    let _ = lifeline.write_all(&[job, b"\n"].concat());
     let log = Arc::new(Mutex::new(Log::default()));
     let log_ended = drain(child.stderr.take().expect("piped above"), Arc::clone(&log));
     for line in BufReader::new(child.stdout.take().expect("piped above")).lines() {

@@ -28,7 +28,7 @@ pub fn run(
     let capacity = Capacity::of_machine(options);
     capacity.check(plan)?;
     publish::check(plan, cache)?;
-    let sources = Sources::read(plan, cache)?;
+    let sources = Sources::read(plan, cache, interrupt)?;
     let text = cache.put_bytes(plan.text.as_bytes())?;
     let recorder = Recorder::start(cache, reporter)?;
     recorder.emit(EventKind::RunStarted {

@@ -4,6 +4,9 @@ use super::capacity::Capacity;
 use crate::stage::Resources;
 use std::collections::BTreeSet;
 
+/// Steps that may wait for the disk beside those that run; more would only take memory.
+const BACKLOG: usize = 16;
+
 /// How far a step is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -14,103 +17,157 @@ enum State {
     /// A miss that waits for resources.
     Queued,
     Running,
+    /// Its work is done, and what it made is being kept: that takes the disk alone.
+    Keeping,
     /// Its outputs are known.
     Done,
     /// It failed, was cancelled or skipped.
     Ended,
 }
 
-/// The steps of a plan, in its order, and how far each is.
+/// The steps of a plan, in its order, and how far each is. Each change costs what it touches, whatever the plan's size.
 #[derive(Debug)]
 pub(super) struct Scheduler {
     capacity: Capacity,
     needs: Vec<Resources>,
-    upstream: Vec<BTreeSet<usize>>,
     states: Vec<State>,
+    downstream: Vec<Vec<usize>>,
+    /// How many steps upstream are not done yet.
+    unknown: Vec<usize>,
+    /// Waiting, with all inputs known.
+    known: BTreeSet<usize>,
+    queued: BTreeSet<usize>,
+    running: BTreeSet<usize>,
+    keeping: usize,
 }
 
 impl Scheduler {
     /// `needs` as granted by the capacity; `upstream`: the steps whose outputs each step reads.
     pub(super) fn new(capacity: Capacity, needs: Vec<Resources>, upstream: Vec<BTreeSet<usize>>) -> Self {
-        let states = vec![State::Waiting; needs.len()];
-        Self { capacity, needs, upstream, states }
+        let mut downstream = vec![Vec::new(); needs.len()];
+        for (step, makers) in upstream.iter().enumerate() {
+            for &maker in makers {
+                downstream[maker].push(step);
+            }
+        }
+        let unknown: Vec<usize> = upstream.iter().map(BTreeSet::len).collect();
+        Self {
+            capacity,
+            states: vec![State::Waiting; needs.len()],
+            known: (0..needs.len()).filter(|&i| unknown[i] == 0).collect(),
+            needs,
+            downstream,
+            unknown,
+            queued: BTreeSet::new(),
+            running: BTreeSet::new(),
+            keeping: 0,
+        }
     }
 
     /// The first step that can be looked up: all its inputs are known.
     pub(super) fn known(&self) -> Option<usize> {
-        let is_known = |&i: &usize| {
-            self.states[i] == State::Waiting && self.upstream[i].iter().all(|&up| self.states[up] == State::Done)
-        };
-        (0..self.states.len()).find(is_known)
+        self.known.first().copied()
     }
 
     /// The first miss that fits beside what runs; it runs from now on.
     pub(super) fn admit(&mut self) -> Option<usize> {
-        let running: Vec<Resources> = self.with(State::Running).map(|i| self.needs[i]).collect();
-        if running.len() >= self.capacity.jobs {
+        let running = || self.running.iter().map(|&i| self.needs[i]);
+        let cpus: u64 = running().map(|r| u64::from(r.cpus)).sum();
+        let keeping_up = self.keeping < self.capacity.jobs + BACKLOG;
+        // Every step takes a processor: where none is left, the queue need not be searched.
+        if self.running.len() >= self.capacity.jobs || cpus >= u64::from(self.capacity.cpus) || !keeping_up {
             return None;
         }
+        let memory = running().fold(0_u64, |sum, r| sum.saturating_add(r.memory));
+        let gpus: u64 = running().map(|r| u64::from(r.gpus)).sum();
         let fits = |need: Resources| {
-            let cpus: u64 = running.iter().map(|r| u64::from(r.cpus)).sum();
-            let memory = running.iter().fold(0_u64, |sum, r| sum.saturating_add(r.memory));
-            let gpus: u64 = running.iter().map(|r| u64::from(r.gpus)).sum();
             cpus + u64::from(need.cpus) <= u64::from(self.capacity.cpus)
                 && memory.saturating_add(need.memory) <= self.capacity.memory
                 && gpus + u64::from(need.gpus) <= u64::from(self.capacity.gpus)
         };
-        let next = self.with(State::Queued).find(|&i| fits(self.needs[i]))?;
-        self.states[next] = State::Running;
+        let next = self.queued.iter().copied().find(|&i| fits(self.needs[i]))?;
+        self.enter(next, State::Running);
         Some(next)
     }
 
     pub(super) fn queue(&mut self, step: usize) {
-        self.states[step] = State::Queued;
+        self.enter(step, State::Queued);
     }
 
     pub(super) fn park(&mut self, step: usize) {
-        self.states[step] = State::Parked;
+        self.enter(step, State::Parked);
     }
 
     /// Lets parked steps be looked up again.
     pub(super) fn unpark(&mut self, steps: &[usize]) {
         for &step in steps {
             if self.states[step] == State::Parked {
-                self.states[step] = State::Waiting;
+                self.enter(step, State::Waiting);
             }
+        }
+    }
+
+    /// Gives back what a running step used; it has not ended yet.
+    pub(super) fn release(&mut self, step: usize) {
+        if self.states[step] == State::Running {
+            self.enter(step, State::Keeping);
         }
     }
 
     pub(super) fn done(&mut self, step: usize) {
-        self.states[step] = State::Done;
+        self.enter(step, State::Done);
+        for i in 0..self.downstream[step].len() {
+            let reader = self.downstream[step][i];
+            self.unknown[reader] -= 1;
+            if self.unknown[reader] == 0 && self.states[reader] == State::Waiting {
+                self.known.insert(reader);
+            }
+        }
     }
 
     pub(super) fn end(&mut self, step: usize) {
-        self.states[step] = State::Ended;
+        self.enter(step, State::Ended);
     }
 
-    pub(super) fn running(&self) -> usize {
-        self.with(State::Running).count()
+    /// How many steps execute, those that are being kept among them.
+    pub(super) fn under_way(&self) -> usize {
+        self.running.len() + self.keeping
     }
 
     /// Steps that neither run nor have ended.
     pub(super) fn unsettled(&self) -> Vec<usize> {
-        let open = |state| matches!(state, State::Waiting | State::Parked | State::Queued);
-        (0..self.states.len()).filter(|&i| open(self.states[i])).collect()
+        (0..self.states.len()).filter(|&i| self.is_open(i)).collect()
     }
 
     /// Unsettled steps that need `step`, directly or not.
     pub(super) fn dependents(&self, step: usize) -> Vec<usize> {
-        let mut reached = BTreeSet::from([step]);
-        for i in 0..self.states.len() {
-            if !self.upstream[i].is_disjoint(&reached) {
-                reached.insert(i);
-            }
+        let (mut reached, mut next) = (BTreeSet::new(), vec![step]);
+        while let Some(maker) = next.pop() {
+            next.extend(self.downstream[maker].iter().copied().filter(|&reader| reached.insert(reader)));
         }
-        self.unsettled().into_iter().filter(|i| *i != step && reached.contains(i)).collect()
+        reached.into_iter().filter(|&i| self.is_open(i)).collect()
     }
 
-    fn with(&self, state: State) -> impl Iterator<Item = usize> + '_ {
-        (0..self.states.len()).filter(move |&i| self.states[i] == state)
+    fn is_open(&self, step: usize) -> bool {
+        matches!(self.states[step], State::Waiting | State::Parked | State::Queued)
+    }
+
+    fn enter(&mut self, step: usize, state: State) {
+        match self.states[step] {
+            State::Waiting => drop(self.known.remove(&step)),
+            State::Queued => drop(self.queued.remove(&step)),
+            State::Running => drop(self.running.remove(&step)),
+            State::Keeping => self.keeping -= 1,
+            State::Parked | State::Done | State::Ended => {}
+        }
+        self.states[step] = state;
+        match state {
+            State::Waiting if self.unknown[step] == 0 => drop(self.known.insert(step)),
+            State::Queued => drop(self.queued.insert(step)),
+            State::Running => drop(self.running.insert(step)),
+            State::Keeping => self.keeping += 1,
+            State::Waiting | State::Parked | State::Done | State::Ended => {}
+        }
     }
 }
 
@@ -189,5 +246,30 @@ mod tests {
         assert_eq!(s.known(), None);
         s.unpark(&[1]);
         assert_eq!(s.known(), Some(1));
+    }
+
+    #[test]
+    fn a_step_that_is_being_kept_leaves_its_place_to_the_next_and_is_still_under_way() {
+        let mut s = scheduler(1, 1, &[(1, &[]), (1, &[])]);
+        queue_all_known(&mut s);
+        assert_eq!((s.admit(), s.admit()), (Some(0), None));
+        s.release(0);
+        assert_eq!((s.admit(), s.under_way()), (Some(1), 2));
+        s.done(0);
+        s.done(1);
+        assert_eq!(s.under_way(), 0);
+    }
+
+    #[test]
+    fn a_slow_disk_holds_new_steps_up() {
+        let steps = vec![(1, &[][..]); BACKLOG + 5];
+        let mut s = scheduler(1, 1, &steps);
+        queue_all_known(&mut s);
+        let mut started = 0;
+        while let Some(i) = s.admit() {
+            s.release(i);
+            started += 1;
+        }
+        assert_eq!(started, BACKLOG + 1);
     }
 }

@@ -1,8 +1,9 @@
 //! The user's files: found, and hashed in parallel before anything runs.
 
-use super::EngineError;
+use super::{EngineError, Interrupt};
 use crate::artifact::{Artifact, Format};
 use crate::cache::Cache;
+use crate::cache::copy;
 use crate::cache::tree::{self, Entry};
 use crate::digest::Digest;
 use crate::pipeline::{Plan, Source};
@@ -17,8 +18,9 @@ use std::path::{Path, PathBuf};
 pub(super) struct Sources(BTreeMap<(PathBuf, Format), Artifact>);
 
 impl Sources {
-    /// Hashes every source of the plan; reports all that are missing or wrong, together.
-    pub(super) fn read(plan: &Plan, cache: &Cache) -> Result<Self, EngineError> {
+    /// Hashes every source of the plan; reports all that are missing or wrong, together. What was hashed before it is
+    /// interrupted need not be hashed again.
+    pub(super) fn read(plan: &Plan, cache: &Cache, interrupt: &Interrupt) -> Result<Self, EngineError> {
         let mut wanted: BTreeMap<(PathBuf, Format), Vec<String>> = BTreeMap::new();
         for step in &plan.steps {
             for (port, source) in &step.inputs {
@@ -33,7 +35,10 @@ impl Sources {
                 }
             }
         }
-        let read: Vec<_> = wanted.par_iter().map(|((path, format), _)| look(cache, path, *format)).collect();
+        let read: Vec<_> = wanted.par_iter().map(|((path, format), _)| look(cache, path, *format, interrupt)).collect();
+        if interrupt.is_raised() {
+            return Err(EngineError::Interrupted);
+        }
         let mut sources = BTreeMap::new();
         let mut problems = Vec::new();
         for ((source, messages), read) in wanted.into_iter().zip(read) {
@@ -54,13 +59,13 @@ impl Sources {
 
 const PLACE: &str = "\u{0}";
 
-fn look(cache: &Cache, path: &Path, format: Format) -> Result<Artifact, String> {
+fn look(cache: &Cache, path: &Path, format: Format, interrupt: &Interrupt) -> Result<Artifact, String> {
     match fs_err::metadata(path) {
         Ok(_) => {}
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err("does not exist".to_owned()),
         Err(e) => return Err(format!("can't be read: {e}")),
     }
-    cache.digest_source(path, format).map_err(|e| format!("can't be read: {e}"))
+    cache.digest_source_while(path, format, &|| !interrupt.is_raised()).map_err(|e| format!("can't be read: {e}"))
 }
 
 /// The digest of a private file or folder; always reads it, and remembers nothing.
@@ -76,18 +81,24 @@ pub(super) fn digest(path: &Path) -> std::io::Result<Digest> {
     Ok(Digest::of(&tree::listing(entries)))
 }
 
-/// Makes a private, writable copy of a file or folder; links inside a folder are followed.
-pub(super) fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    if fs_err::metadata(from)?.is_dir() {
-        fs_err::create_dir(to)?;
-        for entry in fs_err::read_dir(from)? {
-            let entry = entry?;
-            copy(&entry.path(), &to.join(entry.file_name()))?;
-        }
-        return Ok(());
+/// Makes a private, writable copy of a file or folder, and gives its digest.
+pub(super) fn copy(from: &Path, to: &Path) -> std::io::Result<Digest> {
+    let one = |from: &Path, to: &Path| {
+        let (digest, bytes) = copy::copy(from, to)?;
+        let mode = fs_err::metadata(from)?.permissions().mode();
+        fs_err::set_permissions(to, Permissions::from_mode(mode | 0o600))?;
+        Ok::<_, std::io::Error>((digest, bytes))
+    };
+    if !fs_err::metadata(from)?.is_dir() {
+        return Ok(one(from, to)?.0);
     }
-    // Shares blocks where the file system can: never a hard link, through which a program could write.
-    reflink_copy::reflink_or_copy(from, to)?;
-    let mode = fs_err::metadata(from)?.permissions().mode();
-    fs_err::set_permissions(to, Permissions::from_mode(mode | 0o600))
+    fs_err::create_dir(to)?;
+    let mut entries = Vec::new();
+    for (relative, file) in tree::files(from)? {
+        let place = to.join(&relative);
+        fs_err::create_dir_all(place.parent().expect("a file in a folder has a parent"))?;
+        let (digest, bytes) = one(&file, &place)?;
+        entries.push(Entry { digest, bytes, path: relative });
+    }
+    Ok(Digest::of(&tree::listing(entries)))
 }

@@ -5,7 +5,7 @@ use crate::stage::{Reached, Sink, StageContext, StageError};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, Read, Write};
 use std::os::fd::FromRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 /// Progress is said no more often than this.
 const PROGRESS: Duration = Duration::from_millis(100);
 
-/// Runs one job file: the body of the hidden command `worker`.
+/// Runs one job file, or the job that is the first line of standard input (`-`): the body of the hidden command `worker`.
 pub fn worker(job: &Path) -> ExitCode {
     let sink = Arc::new(match Lines::new() {
         Ok(lines) => lines,
@@ -42,23 +42,35 @@ pub fn worker(job: &Path) -> ExitCode {
 }
 
 fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
-    let text = fs_err::read(job)?;
+    let mut text = Vec::new();
+    if job == Path::new("-") {
+        std::io::stdin().lock().read_until(b'\n', &mut text)?;
+    } else {
+        text = fs_err::read(job)?;
+    }
     let job: Job = serde_json::from_slice(&text)
         .map_err(|e| StageError::Failed(format!("{} is not a job of this version: {e}", job.display())))?;
+    leave_the_terminal();
+    if let Some(engine) = job.engine {
+        die_with(engine);
+    }
     if job.lifeline {
         die_with_the_run();
     }
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&sink.cancelled))?;
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(job.threads)
-        .build_global()
-        .map_err(|e| StageError::Failed(format!("can't start {} threads: {e}", job.threads)))?;
     let kind = StageKind::parse(&job.kind, &job.params)
         .ok_or_else(|| StageError::Failed(format!("there is no stage `{}` in this version", job.kind)))?
         .map_err(|problems| {
             let text = problems.iter().map(|p| format!("{}: {}", p.param, p.message)).collect::<Vec<_>>();
             StageError::Failed(text.join("; "))
         })?;
+    // A user's program has threads of its own.
+    if !matches!(kind, StageKind::Command(_)) {
+        rayon::ThreadPoolBuilder::new()
+            .num_threads(job.threads)
+            .build_global()
+            .map_err(|e| StageError::Failed(format!("can't start {} threads: {e}", job.threads)))?;
+    }
     let mut ctx = StageContext {
         inputs: job.inputs,
         labels: job.labels,
@@ -72,6 +84,38 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
     };
     kind.stage().run(&mut ctx)?;
     Ok(Made { outputs: ctx.outputs, seals: ctx.seals })
+}
+
+/// Gives the terminal up, for this process and its children: a program that would ask something there fails, and does
+/// not wait for ever in the background.
+fn leave_the_terminal() {
+    // SAFETY: these calls take and give numbers and a constant text; the descriptor is open for as long as it is used.
+    unsafe {
+        // Whoever runs a job file by hand keeps it.
+        if libc::getpgrp() != libc::getpid() || libc::getsid(0) == libc::getpid() {
+            return;
+        }
+        let terminal = libc::open(c"/dev/tty".as_ptr(), libc::O_RDWR | libc::O_CLOEXEC);
+        if terminal != -1 {
+            libc::ioctl(terminal, libc::TIOCNOTTY);
+            libc::close(terminal);
+        }
+    }
+}
+
+/// Ties this process to `engine` by the kernel.
+fn die_with(engine: u32) {
+    #[cfg(target_os = "linux")]
+    // SAFETY: these calls take and give numbers alone.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // It may have died before the line above.
+        if libc::getppid().cast_unsigned() != engine {
+            libc::kill(libc::getpid(), libc::SIGKILL);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = engine;
 }
 
 /// Ends this process and its children when the run that started it is gone.

@@ -6,7 +6,9 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// More branches of one stage are taken for a slip.
-pub const MOST_BRANCHES: usize = 1000;
+pub const MOST_BRANCHES: usize = 10_000;
+/// More steps of one plan, too.
+pub const MOST_STEPS: usize = 100_000;
 
 /// One key of a stage's matrix.
 #[derive(Debug, Clone)]
@@ -61,6 +63,7 @@ fn axis(stage: &str, entry: &Entry, problems: &mut Diagnostics<'_>) -> Option<Ax
         return None;
     }
     let mut choices: Vec<(String, Node)> = Vec::new();
+    let mut seen = BTreeSet::new();
     for item in items {
         let text = match &item.content {
             Content::Invalid => return None,
@@ -78,7 +81,7 @@ fn axis(stage: &str, entry: &Entry, problems: &mut Diagnostics<'_>) -> Option<Ax
                 .help("values of a matrix are written with letters, digits and `-_.+`");
             return None;
         }
-        if choices.iter().any(|(old, _)| *old == text) {
+        if !seen.insert(text.clone()) {
             problems.at(item.span, format!("{text} stands twice in `{key}` of this matrix"));
             return None;
         }

@@ -2,7 +2,7 @@
 
 use super::diagnostics::Diagnostics;
 use super::graph::{self, Needs};
-use super::matrix::{self, Axis, Branch, MOST_BRANCHES, Matrix};
+use super::matrix::{self, Axis, Branch, MOST_BRANCHES, MOST_STEPS, Matrix};
 use super::nearest::suggestion;
 use super::params::Params;
 use super::publish::{self, branch_names};
@@ -59,7 +59,9 @@ pub fn build(spec: &PipelineSpec, params: &Params, to: Option<&str>, problems: &
         axes: Vec::new(),
         over: BTreeMap::new(),
         branches: Branches::new(),
+        named: BTreeSet::new(),
         steps: Vec::new(),
+        first: BTreeMap::new(),
     };
     for name in &order {
         expansion.stage(&stages[name], problems);
@@ -242,7 +244,11 @@ struct Expansion<'a> {
     /// The axes that each stage varies over, its own and those of what it reads.
     over: BTreeMap<String, BTreeSet<usize>>,
     branches: Branches,
+    /// The names of all branches.
+    named: BTreeSet<StageName>,
     steps: Vec<Step>,
+    /// Where the first step of each stage is.
+    first: BTreeMap<String, usize>,
 }
 
 impl Expansion<'_> {
@@ -268,6 +274,10 @@ impl Expansion<'_> {
             problems.at(stage.spec.span, format!("the stage `{name}` has more than {MOST_BRANCHES} branches"));
             return;
         };
+        if self.steps.len() + branches.len() > MOST_STEPS {
+            problems.at(stage.spec.span, format!("with the stage `{name}` the plan has more than {MOST_STEPS} steps"));
+            return;
+        }
         self.over.insert(name.clone(), over);
         for branch in &branches {
             let full =
@@ -281,6 +291,7 @@ impl Expansion<'_> {
                 }
                 return;
             };
+            self.named.insert(full.clone());
             self.branches.entry(name.clone()).or_default().push(full.clone());
             self.step(stage, branch, full, problems);
         }
@@ -310,6 +321,7 @@ impl Expansion<'_> {
         // A name that is wrong has been reported where the command declares it.
         let outputs = kind.stage().contract().outputs.into_iter();
         let outputs = outputs.filter_map(|(port, format)| Some((PortName::parse(&port).ok()?, format))).collect();
+        self.first.entry(spec.name.clone()).or_insert(self.steps.len());
         self.steps.push(Step {
             name,
             kind,
@@ -362,7 +374,9 @@ impl Expansion<'_> {
                 }
             } else if let Some(over) = self.over.get(maker) {
                 let label = matrix::label(&matrix::project(branch, over), &self.axes);
-                if let Some(step) = steps.iter().find(|step| step.branch() == label.as_deref()) {
+                let full = label.map_or_else(|| maker.clone(), |label| format!("{maker}@{label}"));
+                // Absent only where the branch has problems.
+                if let Some(step) = self.named.get(full.as_str()) {
                     inputs.insert(port(&wire.port), from(step));
                 }
             }
@@ -375,15 +389,12 @@ impl Expansion<'_> {
     fn ending(&self, reader: &Stage<'_>, maker: &str, port: &str) -> String {
         let format = self.catalog.format(maker, port).unwrap_or(Format::Raw);
         if reader.uses == "command" && format == Format::Raw {
-            return self.steps.iter().find(|step| step.name.base() == maker).map_or_else(
-                String::new,
-                |step| match &step.kind {
-                    StageKind::Command(made) => {
-                        made.out.get(port).map_or_else(String::new, |made| command::ending(&made.path).to_owned())
-                    }
-                    _ => String::new(),
-                },
-            );
+            return self.first.get(maker).map_or_else(String::new, |&first| match &self.steps[first].kind {
+                StageKind::Command(made) => {
+                    made.out.get(port).map_or_else(String::new, |made| command::ending(&made.path).to_owned())
+                }
+                _ => String::new(),
+            });
         }
         format.extension().to_owned()
     }

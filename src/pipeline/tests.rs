@@ -404,7 +404,30 @@ fn a_matrix_can_not_explode() {
     let keys: Vec<String> =
         (0..6).map(|i| format!("k{i}: [{}]", (0..50).map(|n| n.to_string()).collect::<Vec<_>>().join(", "))).collect();
     let message = problems(&with(&format!("  a: {{ uses: synthesize, matrix: {{ {} }} }}", keys.join(", "))));
-    assert!(message.starts_with("error: the stage `a` has more than 1000 branches"), "{message}");
+    assert!(message.starts_with("error: the stage `a` has more than 10000 branches"), "{message}");
+    // Each stage fans out with the one before it.
+    let hundred = (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let mut stages = format!("  s0: {{ uses: synthesize, matrix: {{ seed: [{hundred}], rows: [{hundred}] }} }}\n");
+    for n in 1..12 {
+        stages.push_str(&format!("  s{n}: {{ uses: import-sequences, in: {{ file: s{}.rows }} }}\n", n - 1));
+    }
+    let message = problems(&with(&stages));
+    assert!(message.contains("the plan has more than 100000 steps"), "{message}");
+}
+
+#[test]
+fn a_stage_of_ten_thousand_branches_hands_each_to_the_stage_after_it() {
+    let hundred = (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let text = with(&format!(
+        "  a: {{ uses: synthesize, matrix: {{ seed: [{hundred}], rows: [{hundred}] }} }}\n  b: {{ uses: import-sequences, in: {{ file: a.rows }} }}"
+    ));
+    let plan = plan(&text);
+    assert_eq!(plan.steps.len(), 20_000);
+    for step in &plan.steps[10_000..] {
+        let from = step.inputs.values().next().expect("one input");
+        let Source::Step { step: maker, .. } = from else { panic!("it reads a stage") };
+        assert_eq!(maker.branch(), step.name.branch());
+    }
 }
 
 /// Loads a pipeline of the repository.

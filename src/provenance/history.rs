@@ -1,17 +1,28 @@
 //! The runs backwards.
 
 use super::difference::differences;
-use crate::action::{ActionKey, ActionManifest};
+use crate::action::{ActionKey, ActionManifest, ActionRecord};
 use crate::cache::{Cache, CacheError, RunRecord, StepRecord};
+use crate::digest::Digest;
 use crate::event::Outcome;
 use crate::name::{RunId, StageName};
 use std::cell::OnceCell;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// All recorded runs, read when first asked for.
+/// So many of the newest executions of a kind are compared with a stage that has no namesake: a thousand new stages
+/// in a cache of as many would else take a million comparisons.
+const MOST_KIN: usize = 100;
+
+/// All recorded runs, and the records of actions, read when first asked for.
 pub struct History<'a> {
     cache: &'a Cache,
     runs: OnceCell<Vec<RunRecord>>,
+    steps: OnceCell<BTreeMap<StageName, Vec<Place>>>,
+    records: OnceCell<BTreeMap<String, Vec<ActionRecord>>>,
 }
+
+/// A step of a run: indices into all runs, newest first, and into its steps.
+type Place = (usize, usize);
 
 /// An earlier execution, or hit, of a stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,7 +37,7 @@ pub struct Earlier {
 
 impl<'a> History<'a> {
     pub fn new(cache: &'a Cache) -> Self {
-        Self { cache, runs: OnceCell::new() }
+        Self { cache, runs: OnceCell::new(), steps: OnceCell::new(), records: OnceCell::new() }
     }
 
     /// All runs with a readable record, newest first.
@@ -41,16 +52,46 @@ impl<'a> History<'a> {
         Ok(self.runs.get_or_init(|| runs))
     }
 
+    /// The steps of each name that have what their key made, newest first.
+    fn steps(&self) -> Result<&BTreeMap<StageName, Vec<Place>>, CacheError> {
+        if let Some(steps) = self.steps.get() {
+            return Ok(steps);
+        }
+        let mut steps: BTreeMap<StageName, Vec<Place>> = BTreeMap::new();
+        for (r, run) in self.runs()?.iter().enumerate() {
+            for (s, step) in run.steps.iter().enumerate().filter(|(_, step)| succeeded(step)) {
+                steps.entry(step.stage.clone()).or_default().push((r, s));
+            }
+        }
+        Ok(self.steps.get_or_init(|| steps))
+    }
+
+    /// The records of actions of a kind, newest first.
+    fn records(&self, kind: &str) -> Result<&[ActionRecord], CacheError> {
+        let kinds = if let Some(kinds) = self.records.get() {
+            kinds
+        } else {
+            let mut kinds: BTreeMap<String, Vec<ActionRecord>> = BTreeMap::new();
+            for record in self.cache.records()? {
+                kinds.entry(record.manifest.stage.clone()).or_default().push(record);
+            }
+            for records in kinds.values_mut() {
+                records.sort_by(|a, b| (&b.started, b.key).cmp(&(&a.started, a.key)));
+            }
+            self.records.get_or_init(|| kinds)
+        };
+        Ok(kinds.get(kind).map_or(&[], Vec::as_slice))
+    }
+
     /// The newest step with that name that has what its key made; of this pipeline if it has one, else of any.
     fn newest_step(&self, pipeline: &str, stage: &StageName) -> Result<Option<Earlier>, CacheError> {
+        let Some(places) = self.steps()?.get(stage) else { return Ok(None) };
         let runs = self.runs()?;
-        let (ours, others): (Vec<&RunRecord>, Vec<&RunRecord>) = runs.iter().partition(|run| run.pipeline == pipeline);
-        for run in ours.into_iter().chain(others) {
-            for step in run.steps.iter().filter(|step| step.stage == *stage && succeeded(step)) {
-                let Some(key) = step.key else { continue };
-                if let Some(manifest) = self.cache.manifest(key)? {
-                    return Ok(Some(Earlier { key, manifest, run: Some(run.run.clone()), stage: stage.clone() }));
-                }
+        let (ours, others): (Vec<Place>, Vec<Place>) = places.iter().partition(|(r, _)| runs[*r].pipeline == pipeline);
+        for (r, s) in ours.into_iter().chain(others) {
+            let Some(key) = runs[r].steps[s].key else { continue };
+            if let Some(manifest) = self.cache.manifest(key)? {
+                return Ok(Some(Earlier { key, manifest, run: Some(runs[r].run.clone()), stage: stage.clone() }));
             }
         }
         Ok(None)
@@ -68,19 +109,21 @@ impl<'a> History<'a> {
         if same_name.as_ref().is_some_and(|earlier| earlier.manifest.stage == now.stage) {
             return Ok(same_name);
         }
-        let mut records = self.cache.records()?;
-        records.retain(|record| record.manifest.stage == now.stage);
         // A record that has not one input in common tells nothing.
-        records.retain(|r| {
-            now.inputs.is_empty() || r.manifest.inputs.values().any(|d| now.inputs.values().any(|n| n == d))
-        });
-        records.sort_by(|a, b| (&b.started, b.key).cmp(&(&a.started, a.key)));
-        let nearest = records.into_iter().min_by_key(|record| differences(&record.manifest, now).len());
-        let renamed = nearest.map(|record| Earlier {
+        let wanted: BTreeSet<&Digest> = now.inputs.values().collect();
+        let kin = |r: &&ActionRecord| wanted.is_empty() || r.manifest.inputs.values().any(|d| wanted.contains(d));
+        let mut nearest: Option<(usize, &ActionRecord)> = None;
+        for record in self.records(&now.stage)?.iter().filter(kin).take(MOST_KIN) {
+            let differs = differences(&record.manifest, now).len();
+            if nearest.is_none_or(|(least, _)| differs < least) {
+                nearest = Some((differs, record));
+            }
+        }
+        let renamed = nearest.map(|(_, record)| Earlier {
             key: record.key,
-            manifest: record.manifest,
-            run: Some(record.run),
-            stage: record.stage,
+            manifest: record.manifest.clone(),
+            run: Some(record.run.clone()),
+            stage: record.stage.clone(),
         });
         Ok(renamed.or(same_name))
     }
@@ -96,7 +139,6 @@ mod tests {
     use super::*;
     use crate::cache::tests::{manifest, record, run_record};
     use crate::cache::{Claimed, tests::step};
-    use crate::digest::Digest;
 
     fn commit(cache: &Cache, manifest: &ActionManifest) {
         let Claimed::Claim(claim) = cache.claim(manifest.key(), true, &mut |_| {}).expect("claims") else {

@@ -8,6 +8,7 @@ mod flagship;
 mod kill;
 mod layers;
 mod readme;
+mod size;
 mod text_forms;
 mod training;
 mod workspace;
