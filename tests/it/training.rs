@@ -23,6 +23,7 @@ stages:
       warmup_steps: 4
       batch_size: 32
       learning_rate: 1e-3
+      center_labels: true
   evaluate: { uses: evaluate, in: { rows: made.rows, model: train.model } }
 "#;
 
