@@ -322,8 +322,11 @@ impl Attempt<'_> {
             }
             _ if self.control.is_stopped() => Err(Stop::Cancelled),
             _ => {
-                let what = process::signal_message(exit.status)
+                let mut what = process::signal_message(exit.status)
                     .unwrap_or_else(|| format!("the worker process ended early, {}", exit.status));
+                if !self.is_command() && !is_empty(&work.scratch) {
+                    what += "; what it had saved is kept: the same command again goes on from it";
+                }
                 Err(with_end_of_log(what, &exit).into())
             }
         }
@@ -362,6 +365,10 @@ fn labels(step: &Step) -> BTreeMap<PortName, String> {
         Source::Path { path, .. } => path.display().to_string(),
     };
     step.inputs.iter().map(|(port, source)| (port.clone(), label(source))).collect()
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs_err::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn with_end_of_log(message: String, exit: &Exit) -> String {

@@ -273,7 +273,7 @@ impl<'a> Training<'a> {
         }
         let agreement = match self.validation {
             Some(rows) => {
-                let predictions = self.engine.predict(&self.parameters.to_vec1()?, rows.tokens)?;
+                let predictions = with_values(&self.parameters, |p| self.engine.predict(p, rows.tokens))??;
                 Some(Agreement::of(rows.targets, &predictions))
             }
             None => None,

@@ -23,6 +23,7 @@ stages:
       warmup_steps: 4
       batch_size: 32
       learning_rate: 1e-3
+      center_labels: true
   evaluate: { uses: evaluate, in: { rows: made.rows, model: train.model } }
 "#;
 
@@ -116,4 +117,25 @@ fn ctrl_c_saves_a_checkpoint_says_how_to_go_on_and_the_next_run_does() {
     assert!(["train.model", "train.metrics", "evaluate.metrics"].iter().all(|port| digests[*port] == expected[*port]));
     let left = fs_err::read_dir(ws.path("cache/scratch")).expect("there").count();
     assert_eq!(left, 0, "nothing is left in scratch after success");
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_names_the_step_and_says_where_the_last_good_model_is() {
+    let ws = Workspace::with(&PIPELINE.replace("1e-3", "1e30"));
+    for attempt in 1..=2 {
+        let (code, events) = ws.events(&[]);
+        let failed = events.iter().find(|e| e["outcome"] == "failed").expect("the training fails");
+        let error = failed["error"].as_str().expect("a message");
+        assert_eq!((code, failed["stage"].as_str()), (1, Some("train")), "{error}");
+        assert!(error.contains(" of step 3 is not a finite number"), "{error}");
+        assert!(error.contains("last-good, its checkpoint in "), "{error}");
+        let steps = events.iter().filter(|e| e["name"] == "loss").count();
+        assert_eq!(steps, if attempt == 1 { 2 } else { 0 }, "the second attempt goes on from before the failure");
+    }
+    let scratch = fs_err::read_dir(ws.path("cache/scratch")).expect("there").next().expect("kept").expect("an entry");
+    let model = scratch.path().join("state/last-good");
+    let model = model.to_str().expect("text");
+    ws.write("sequences.txt", "ACGTACGT\n");
+    let predicted = ws.cistage(&["predict", model, "sequences.txt", "-o", "p.tsv"]);
+    assert!(ws.exists("p.tsv"), "{}", predicted.stderr);
 }
