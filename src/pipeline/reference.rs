@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
 
-const BEGIN: &str = "<!-- generated from the catalogue: CISTAGE_UPDATE=1 cargo test reference -->\n";
+const BEGIN: &str = "<!-- generated from the catalogue by `make schema` -->\n";
 const END: &str = "<!-- end of the generated part -->\n";
 
 fn stages() -> String {
