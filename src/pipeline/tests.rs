@@ -403,7 +403,7 @@ fn a_matrix_can_not_explode() {
 
 #[test]
 fn a_stage_of_ten_thousand_branches_hands_each_to_the_stage_after_it() {
-    let hundred = (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let hundred = (1..=100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let text = with(&format!(
         "  a: {{ uses: synthesize, matrix: {{ seed: [{hundred}], rows: [{hundred}] }} }}\n  b: {{ uses: import-sequences, in: {{ file: a.rows }} }}"
     ));
