@@ -408,8 +408,9 @@ fn a_stage_of_ten_thousand_branches_hands_each_to_the_stage_after_it() {
         "  a: {{ uses: synthesize, matrix: {{ seed: [{hundred}], rows: [{hundred}] }} }}\n  b: {{ uses: import-sequences, in: {{ file: a.rows }} }}"
     ));
     let plan = plan(&text);
-    assert_eq!(plan.steps.len(), 20_000);
-    for step in &plan.steps[10_000..] {
+    let readers: Vec<&Step> = plan.steps.iter().filter(|step| step.name.base() == "b").collect();
+    assert_eq!(readers.len(), 10_000);
+    for step in readers {
         let from = step.inputs.values().next().expect("one input");
         let Source::Step { step: maker, .. } = from else { panic!("it reads a stage") };
         assert_eq!(maker.branch(), step.name.branch());
