@@ -6,10 +6,10 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test lint check-real bench bench-data schema clean-cache
+.PHONY: help build run test kill-test lint check-real bench bench-data bench-orchestrators schema clean-cache
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## the program, in target/release/cistage
 	$(CARGO) build --release --locked
@@ -32,6 +32,9 @@ check-real: build ## the flagship pipeline on genuine rows in $(DATA)
 	@test -e "$(DATA)/dream_train_rows.tsv.gz" || { echo "no $(DATA)/dream_train_rows.tsv.gz: say where with DATA=DIR" >&2; exit 2; }
 	$(BIN) run pipelines/dream2022.yaml --profile sample --set data=$(DATA)/dream_train_rows.tsv.gz
 	$(BIN) run pipelines/dream2022.yaml --profile sample --set data=$(DATA)/native_gpra_rows.tsv.gz
+
+bench-orchestrators: build ## whole runs of stages that do nothing, against other tools where they are installed
+	python3 benches/orchestrators.py --bin $(BIN)
 
 bench: ## the hot paths
 	$(CARGO) bench --locked

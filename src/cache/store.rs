@@ -3,6 +3,7 @@
 use super::copy::copy;
 use super::durable;
 use super::ledger::Ledger;
+use super::lock;
 use super::session::Session;
 use super::stamp::{self, Stamp, now};
 use super::tree::{self, refused};
@@ -81,7 +82,7 @@ impl Store {
         if !self.has(digest, ledger)? {
             let temp = session.path();
             durable::write_new(&temp, bytes)?;
-            self.publish(&temp, digest, ledger)?;
+            self.publish(&temp, digest, None, ledger)?;
         }
         Ok(digest)
     }
@@ -114,10 +115,11 @@ impl Store {
         let file = open_plain(path)?;
         let before = file.metadata()?;
         let (digest, bytes) = Digest::of_open_file(file.file(), &|| true)?;
-        if Stamp::of(&before) != Stamp::of(&file.metadata()?) {
+        let looked = Stamp::of(&file.metadata()?);
+        if Stamp::of(&before) != looked {
             return Err(refused(format!("{} is still being written to: wait for its writer to end", path.display())));
         }
-        self.take_in(path, &file, digest, session, ledger)?;
+        self.take_in(path, &file, Some(looked), digest, session, ledger)?;
         Ok((digest, bytes))
     }
 
@@ -135,14 +137,15 @@ impl Store {
             let (path, found) = (path.display(), found.len());
             return Err(refused(format!("{path} has {found} bytes, and {bytes} were written and hashed")));
         }
-        self.take_in(path, &file, digest, session, ledger)
+        self.take_in(path, &file, None, digest, session, ledger)
     }
 
-    /// Moves the bytes of `file`, which stands at `path`, into the store.
+    /// Moves the bytes of `file`, which stands at `path`, into the store; `looked`: as it was when it had been hashed.
     fn take_in(
         &self,
         path: &Path,
         file: &fs_err::File,
+        looked: Option<Stamp>,
         digest: Digest,
         session: &Session,
         ledger: &Ledger,
@@ -163,7 +166,7 @@ impl Store {
             fs_err::File::open(&temp)?.sync_all()?;
             fs_err::remove_file(path)?;
         }
-        self.publish(&temp, digest, ledger)
+        self.publish(&temp, digest, looked.filter(|_| moved), ledger)
     }
 
     /// Whether the store has an object, sound; a damaged one is taken away, so that good bytes can take its place.
@@ -176,19 +179,28 @@ impl Store {
     }
 
     /// Gives a durable temporary file its final name. The name itself is durable after `sync`.
-    fn publish(&self, temp: &Path, digest: Digest, ledger: &Ledger) -> io::Result<()> {
+    ///
+    /// `looked` is given for what a user's program left: a process that outlived its stage may still write to it.
+    fn publish(&self, temp: &Path, digest: Digest, looked: Option<Stamp>, ledger: &Ledger) -> io::Result<()> {
         let to = self.path(digest);
         let shard = to.parent().expect("an object has a shard");
         let publish = || {
             let file = fs_err::File::open(temp)?;
             file.set_permissions(std::fs::Permissions::from_mode(0o444))?;
+            let is_private = match looked {
+                None => true,
+                Some(looked) => {
+                    let still = |now: Stamp| (now.size, now.modified) == (looked.size, looked.modified);
+                    lock::has_no_writer(&file) && still(Stamp::of(&file.metadata()?))
+                }
+            };
             let modified = stamp::set_modified_now(&file)?;
             self.make_shard(shard)?;
             // Two processes may do this at once: both bring the same bytes.
             fs_err::rename(temp, &to)?;
             // The file that we hold, if it still is the one at that name: it was private until now.
             let (ours, there) = (Stamp::of(&file.metadata()?), Stamp::of(&fs_err::symlink_metadata(&to)?));
-            if ours == there {
+            if is_private && ours == there {
                 ledger.vouch(&memo_name(digest), there, modified, digest);
             }
             Ok(())

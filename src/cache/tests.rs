@@ -438,6 +438,19 @@ fn what_a_process_stored_itself_the_next_one_need_not_hash() {
 }
 
 #[test]
+fn what_an_outliving_process_may_still_write_to_is_hashed_again() {
+    let bench = Bench::new();
+    let path = bench.cache.root().join("../output");
+    let mut writer = fs_err::File::create(&path).expect("makes");
+    writer.write_all(b"early").expect("writes");
+    let artifact = bench.cache.absorb(&path, Format::Raw).expect("absorbs");
+    let stamp = stamp::Stamp::of(&fs_err::metadata(bench.cache.object_path(artifact.digest)).expect("there"));
+    let name = [b"object ", &artifact.digest.as_bytes()[..]].concat();
+    assert_eq!(bench.cache.ledger.recall(&name, stamp), None);
+    drop(writer);
+}
+
+#[test]
 fn damage_within_the_same_second_is_found_also_with_the_old_time_of_modification() {
     for restored in [false, true] {
         let bench = Bench::new();

@@ -417,13 +417,14 @@ fn a_matrix_can_not_explode() {
 
 #[test]
 fn a_stage_of_ten_thousand_branches_hands_each_to_the_stage_after_it() {
-    let hundred = (0..100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
+    let hundred = (1..=100).map(|n| n.to_string()).collect::<Vec<_>>().join(", ");
     let text = with(&format!(
         "  a: {{ uses: synthesize, matrix: {{ seed: [{hundred}], rows: [{hundred}] }} }}\n  b: {{ uses: import-sequences, in: {{ file: a.rows }} }}"
     ));
     let plan = plan(&text);
-    assert_eq!(plan.steps.len(), 20_000);
-    for step in &plan.steps[10_000..] {
+    let readers: Vec<&Step> = plan.steps.iter().filter(|step| step.name.base() == "b").collect();
+    assert_eq!(readers.len(), 10_000);
+    for step in readers {
         let from = step.inputs.values().next().expect("one input");
         let Source::Step { step: maker, .. } = from else { panic!("it reads a stage") };
         assert_eq!(maker.branch(), step.name.branch());
