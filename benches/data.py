@@ -88,7 +88,7 @@ OPENS = """
 import duckdb, pandas as pd, polars as pl, sys
 path = sys.argv[1]
 counts = [len(pd.read_parquet(path)), len(pl.read_parquet(path)),
-          duckdb.sql(f"select count(*) from '{path}' where sequence is not null").fetchone()[0]]
+          duckdb.sql(f"select count(*) from '{path}' where sequence is not null").fetchall()[0][0]]
 sums = [pd.read_parquet(path).expression.sum(), pl.read_parquet(path)["expression"].sum()]
 assert len(set(counts)) == 1 and abs(sums[0] - sums[1]) < 1e-3, (counts, sums)
 print(f"pandas {pd.__version__}, polars {pl.__version__} and duckdb {duckdb.__version__} all read {counts[0]} rows")
@@ -145,6 +145,8 @@ class Bench:
         os.chdir(self.work)
         pathlib.Path("flow.yaml").write_text(FLOW)
         self.cache = self.work / "cache"
+        # What another build left would be served.
+        shutil.rmtree(self.cache, ignore_errors=True)
 
     def cistage(self, *argv, cache=None):
         return [CISTAGE, "--cache", cache or self.cache, "-q", *argv]

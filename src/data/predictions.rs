@@ -106,12 +106,8 @@ impl Predictions {
         let mut file = GroupWriter::create(path, SCHEMA)?;
         for (pos, prediction) in self.pos.chunks(GROUP_ROWS).zip(self.prediction.chunks(GROUP_ROWS)) {
             let encoded = file.form.encode(|group| {
-                let mut column = group.next_column()?.expect("pos is the first column");
-                column.typed::<Int64Type>().write_batch(pos, None, None)?;
-                column.close()?;
-                let mut column = group.next_column()?.expect("prediction is the second column");
-                column.typed::<DoubleType>().write_batch(prediction, None, None)?;
-                column.close()
+                group.column::<Int64Type>(pos, None)?;
+                group.column::<DoubleType>(prediction, None)
             })?;
             file.append(encoded)?;
         }

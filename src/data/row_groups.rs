@@ -1,25 +1,23 @@
 //! Parquet files in which equal values give equal bytes, whichever thread encoded which row group.
 
 use super::DataError;
+use super::pages::Pages;
 use crate::digest::{Digest, HashingWriter};
 use bytes::Bytes;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
-use parquet::column::writer::ColumnCloseResult;
+use parquet::basic::{Compression, CompressionCodec, Encoding};
+use parquet::column::writer::{ColumnCloseResult, get_column_writer, get_typed_column_writer_mut};
+use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaDataPtr;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::file::writer::{SerializedFileWriter, TrackedWrite};
 use parquet::schema::parser::parse_message_type;
-use parquet::schema::types::{ColumnPath, Type};
+use parquet::schema::types::{ColumnPath, SchemaDescriptor};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
 /// Rows in a row group, and the most that a batch holds: some megabytes of text.
 pub const GROUP_ROWS: usize = 1 << 16;
-
-/// A row group while its columns are written, in memory.
-pub type Group<'a> = SerializedRowGroupWriter<'a, Vec<u8>>;
 
 /// A Parquet file that takes encoded row groups in their order.
 pub struct GroupWriter {
@@ -30,7 +28,7 @@ pub struct GroupWriter {
 
 /// What all row groups of a file share; any number of threads may encode by it at once.
 pub struct Form {
-    schema: Arc<Type>,
+    columns: SchemaDescriptor,
     properties: Arc<WriterProperties>,
 }
 
@@ -43,10 +41,35 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// A row group as it goes into a file.
+/// A row group as it goes into a file: its columns end to end.
 pub struct Encoded {
     bytes: Bytes,
-    metadata: RowGroupMetaDataPtr,
+    columns: Vec<ColumnCloseResult>,
+}
+
+/// A row group while its columns are written, in memory.
+pub struct Group<'a> {
+    form: &'a Form,
+    bytes: TrackedWrite<Vec<u8>>,
+    columns: Vec<ColumnCloseResult>,
+}
+
+impl Group<'_> {
+    /// Writes the next column of the schema. `levels` says which rows have a value, where a column may be without.
+    pub fn column<T: DataType>(&mut self, values: &[T::T], levels: Option<&[i16]>) -> Result<(), DataError> {
+        let mut write = || {
+            let column = self.form.columns.column(self.columns.len());
+            let pages = Box::new(Pages::new(&mut self.bytes)?);
+            let mut writer = get_column_writer(column, Arc::clone(&self.form.properties), pages);
+            get_typed_column_writer_mut::<T>(&mut writer).write_batch(values, levels, None)?;
+            let closed = writer.close()?;
+            // The crate was told not to compress: that has been done.
+            let metadata = closed.metadata.into_builder().set_compression_codec(CompressionCodec::ZSTD).build()?;
+            self.columns.push(ColumnCloseResult { metadata, ..closed });
+            Ok(())
+        };
+        write().map_err(failed)
+    }
 }
 
 impl GroupWriter {
@@ -56,8 +79,8 @@ impl GroupWriter {
             .set_writer_version(WriterVersion::PARQUET_1_0)
             // The default names the crate's version: then an update would change every digest.
             .set_created_by("cistage rows 1".to_owned())
-            // Bases hold 2 bits each: level 3 takes half as long again and saves less than one byte in a hundred.
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1).expect("1 is a level")))
+            // Pages are compressed on their way out.
+            .set_compression(Compression::UNCOMPRESSED)
             // Sequences hardly repeat: a dictionary is built and thrown away.
             .set_dictionary_enabled(false)
             .set_column_encoding(ColumnPath::from("pos"), Encoding::DELTA_BINARY_PACKED)
@@ -69,29 +92,20 @@ impl GroupWriter {
         let file = fs_err::File::create(path)?.into_parts().0;
         let file = HashingWriter::new(file);
         let file = SerializedFileWriter::new(file, Arc::clone(&schema), Arc::clone(&properties)).map_err(failed)?;
-        Ok(Self { file, rows: 0, form: Form { schema, properties } })
+        let form = Form { columns: SchemaDescriptor::new(schema), properties };
+        Ok(Self { file, rows: 0, form })
     }
 
     /// Writes the next row group.
     pub fn append(&mut self, encoded: Encoded) -> Result<(), DataError> {
-        let mut append = || {
+        let Encoded { bytes, columns } = encoded;
+        self.rows += columns.first().map_or(0, |column| column.rows_written);
+        let append = || {
             let mut group = self.file.next_row_group()?;
-            for column in encoded.metadata.columns() {
-                let close = ColumnCloseResult {
-                    bytes_written: column.compressed_size().cast_unsigned(),
-                    rows_written: encoded.metadata.num_rows().cast_unsigned(),
-                    metadata: column.clone(),
-                    bloom_filter: None,
-                    column_index: None,
-                    offset_index: None,
-                };
-                group.append_column(&encoded.bytes, close)?;
-            }
+            columns.into_iter().try_for_each(|column| group.append_column(&bytes, column))?;
             group.close().map(drop)
         };
-        append().map_err(failed)?;
-        self.rows += encoded.metadata.num_rows().cast_unsigned();
-        Ok(())
+        append().map_err(failed)
     }
 
     /// Writes the footer.
@@ -103,17 +117,11 @@ impl GroupWriter {
 
 impl Form {
     /// Encodes a row group in memory; the file takes it when its turn has come.
-    pub fn encode(&self, fill: impl FnOnce(&mut Group<'_>) -> Result<(), ParquetError>) -> Result<Encoded, DataError> {
-        let encode = || {
-            // A file of one row group: its columns are then copied into the real one.
-            let (schema, properties) = (Arc::clone(&self.schema), Arc::clone(&self.properties));
-            let mut alone = SerializedFileWriter::new(Vec::new(), schema, properties)?;
-            let mut group = alone.next_row_group()?;
-            fill(&mut group)?;
-            let metadata = group.close()?;
-            Ok(Encoded { bytes: alone.into_inner()?.into(), metadata })
-        };
-        encode().map_err(failed)
+    pub fn encode(&self, fill: impl FnOnce(&mut Group<'_>) -> Result<(), DataError>) -> Result<Encoded, DataError> {
+        let mut group = Group { form: self, bytes: TrackedWrite::new(Vec::new()), columns: Vec::new() };
+        fill(&mut group)?;
+        let bytes = group.bytes.into_inner().map_err(failed)?;
+        Ok(Encoded { bytes: bytes.into(), columns: group.columns })
     }
 }
 

@@ -5,7 +5,7 @@ use crate::data::check::Faults;
 use crate::data::import::{Facts, Source, Summary};
 use crate::data::rows::Writer;
 use crate::name::PortName;
-use crate::stage::{Contract, Estimate, Machine, Port, Size, Stage, StageContext, StageError};
+use crate::stage::{Contract, Estimate, Machine, Port, Resources, Size, Stage, StageContext, StageError};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -52,9 +52,13 @@ const SHOWN: usize = 10;
 const PACKED_ROW: u64 = 34;
 
 impl Stage for ImportSequences {
-    /// 1: first. 2: rows in zstd level 1.
+    /// 1: first. 2: rows packed otherwise.
     fn version(&self) -> u32 {
         2
+    }
+
+    fn needs(&self) -> Resources {
+        Resources::ALL_CPUS
     }
 
     fn contract(&self) -> Contract {

@@ -15,9 +15,9 @@ use std::collections::BTreeMap;
 pub struct Predict {}
 
 impl Stage for Predict {
-    /// 1: first.
+    /// 1: first. 2: predictions packed otherwise.
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn contract(&self) -> Contract {

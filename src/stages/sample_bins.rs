@@ -5,7 +5,7 @@ use crate::data::bins::Rule;
 use crate::data::rows::{self, Batches, Reader, Rows, Writer};
 use crate::name::PortName;
 use crate::seed::{Seed, shuffle};
-use crate::stage::{Contract, Estimate, Machine, Port, Size, Stage, StageContext, StageError};
+use crate::stage::{Contract, Estimate, Machine, Port, Resources, Size, Stage, StageContext, StageError};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -55,9 +55,13 @@ impl Default for SampleBins {
 }
 
 impl Stage for SampleBins {
-    /// 1: first. 2: rows in zstd level 1; an empty bin is an error unless allowed.
+    /// 1: first. 2: rows packed otherwise; an empty bin is an error unless allowed.
     fn version(&self) -> u32 {
         2
+    }
+
+    fn needs(&self) -> Resources {
+        Resources::ALL_CPUS
     }
 
     fn contract(&self) -> Contract {

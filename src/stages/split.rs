@@ -4,7 +4,7 @@ use crate::artifact::Format;
 use crate::data::rows::{self, Reader, Rows, Writer};
 use crate::name::PortName;
 use crate::seed::{Seed, shuffle};
-use crate::stage::{Contract, Estimate, Machine, Port, Size, Stage, StageContext, StageError};
+use crate::stage::{Contract, Estimate, Machine, Port, Resources, Size, Stage, StageContext, StageError};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,9 +37,13 @@ impl Default for Split {
 }
 
 impl Stage for Split {
-    /// 1: first. 2: rows in zstd level 1.
+    /// 1: first. 2: rows packed otherwise.
     fn version(&self) -> u32 {
         2
+    }
+
+    fn needs(&self) -> Resources {
+        Resources::ALL_CPUS
     }
 
     fn contract(&self) -> Contract {

@@ -5,7 +5,7 @@ use crate::data::rows::{Rows, Writer};
 use crate::data::synthetic;
 use crate::name::PortName;
 use crate::seed::Seed;
-use crate::stage::{Contract, Estimate, Machine, Size, Stage, StageContext, StageError};
+use crate::stage::{Contract, Estimate, Machine, Resources, Size, Stage, StageContext, StageError};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -33,9 +33,13 @@ const BATCH: u64 = 1 << 16;
 const PIECE: u64 = 1 << 12;
 
 impl Stage for Synthesize {
-    /// 1: first. 2: rows in zstd level 1.
+    /// 1: first. 2: rows packed otherwise.
     fn version(&self) -> u32 {
         2
+    }
+
+    fn needs(&self) -> Resources {
+        Resources::ALL_CPUS
     }
 
     fn contract(&self) -> Contract {

@@ -3,7 +3,7 @@
 use crate::artifact::Format;
 use crate::data::rows::Reader;
 use crate::data::tokenizer::{Counts, train};
-use crate::stage::{Contract, Port, Stage, StageContext, StageError};
+use crate::stage::{Contract, Port, Resources, Stage, StageContext, StageError};
 use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,10 @@ impl Stage for TrainTokenizer {
     /// 1: first.
     fn version(&self) -> u32 {
         1
+    }
+
+    fn needs(&self) -> Resources {
+        Resources::ALL_CPUS
     }
 
     fn contract(&self) -> Contract {

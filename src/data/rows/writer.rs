@@ -4,7 +4,6 @@ use super::{Rows, Sequences};
 use crate::data::DataError;
 use crate::data::row_groups::{Encoded, GROUP_ROWS, Group, GroupWriter, Written};
 use parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
-use parquet::errors::ParquetError;
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -85,7 +84,7 @@ impl Writer {
 }
 
 /// Writes one row group, made of pieces of batches.
-fn write_group(group: &mut Group<'_>, pieces: &[(&Held, Range<usize>)]) -> Result<(), ParquetError> {
+fn write_group(group: &mut Group<'_>, pieces: &[(&Held, Range<usize>)]) -> Result<(), DataError> {
     let total = pieces.iter().map(|(_, range)| range.len()).sum();
     let mut pos = Vec::with_capacity(total);
     let mut sequences = Vec::with_capacity(total);
@@ -101,13 +100,7 @@ fn write_group(group: &mut Group<'_>, pieces: &[(&Held, Range<usize>)]) -> Resul
         levels.extend(held.expression[range.clone()].iter().map(|v| i16::from(v.is_some())));
         values.extend(held.expression[range.clone()].iter().copied().flatten());
     }
-    let mut column = group.next_column()?.expect("pos is the first column");
-    column.typed::<Int64Type>().write_batch(&pos, None, None)?;
-    column.close()?;
-    let mut column = group.next_column()?.expect("sequence is the second column");
-    column.typed::<ByteArrayType>().write_batch(&sequences, None, None)?;
-    column.close()?;
-    let mut column = group.next_column()?.expect("expression is the third column");
-    column.typed::<DoubleType>().write_batch(&values, Some(&levels), None)?;
-    column.close()
+    group.column::<Int64Type>(&pos, None)?;
+    group.column::<ByteArrayType>(&sequences, None)?;
+    group.column::<DoubleType>(&values, Some(&levels))
 }
