@@ -15,8 +15,9 @@ use crate::cache::{Cache, CacheError, Lookup, StepRecord};
 use crate::digest::Digest;
 use crate::event::{EventKind, Outcome, OutputSummary};
 use crate::name::{PortName, StageName};
-use crate::pipeline::{Plan, Source};
+use crate::pipeline::{Plan, Source, Step};
 use crate::stage::Resources;
+use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
@@ -37,6 +38,38 @@ struct Track {
     settled: Option<StepRecord>,
 }
 
+/// A step that was looked up.
+struct Ahead {
+    inputs: BTreeMap<PortName, Input>,
+    manifest: ActionManifest,
+    key: ActionKey,
+    lookup: Result<Lookup, CacheError>,
+    seconds: f64,
+}
+
+/// The inputs of a step whose upstream steps are all settled.
+fn inputs(
+    step: &Step,
+    sources: &Sources,
+    tracks: &[Track],
+    places: &BTreeMap<&StageName, usize>,
+) -> BTreeMap<PortName, Input> {
+    let input = |source: &Source| match source {
+        Source::Path { path, format, .. } => Input {
+            artifact: sources.get(path, *format).clone(),
+            origin: Origin::Source { path: path.display().to_string() },
+        },
+        Source::Step { step, port } => {
+            let made = tracks[places[step]].settled.as_ref().expect("upstream is settled first");
+            Input {
+                artifact: made.outputs[port].clone(),
+                origin: Origin::Action { key: made.key.expect("it has outputs"), port: port.clone() },
+            }
+        }
+    };
+    step.inputs.iter().map(|(port, source)| (port.clone(), input(source))).collect()
+}
+
 pub(super) struct Coordinator<'a> {
     plan: &'a Plan,
     cache: &'a Cache,
@@ -50,6 +83,8 @@ pub(super) struct Coordinator<'a> {
     grants: Vec<Resources>,
     scheduler: Scheduler,
     tracks: Vec<Track>,
+    /// Steps that were looked up together and not dealt with yet.
+    ahead: BTreeMap<usize, Ahead>,
     /// Keys that are queued or execute, and the steps that wait for their outcome.
     under_way: BTreeMap<ActionKey, Vec<usize>>,
     /// The first step that failed.
@@ -94,6 +129,7 @@ impl<'a> Coordinator<'a> {
             places,
             grants,
             tracks: plan.steps.iter().map(|_| Track::default()).collect(),
+            ahead: BTreeMap::new(),
             under_way: BTreeMap::new(),
             failed: None,
             input_error: true,
@@ -156,10 +192,11 @@ impl<'a> Coordinator<'a> {
 
     fn look_up(&mut self, i: usize) -> Result<(), CacheError> {
         let step = &self.plan.steps[i];
-        let inputs = self.inputs(i);
-        let digests = inputs.iter().map(|(port, input)| (port.clone(), input.artifact.digest)).collect();
-        let manifest = manifest::manifest(step, digests);
-        let key = manifest.key();
+        if !self.ahead.contains_key(&i) {
+            self.look_ahead();
+        }
+        let Ahead { inputs, manifest, key, lookup, seconds } =
+            self.ahead.remove(&i).expect("a known step is looked up");
         self.tracks[i].inputs = inputs;
         self.tracks[i].key = Some(key);
         // Two steps of one key: the second waits for the first, and is then a hit.
@@ -168,11 +205,10 @@ impl<'a> Coordinator<'a> {
             self.scheduler.park(i);
             return Ok(());
         }
-        let began = Instant::now();
         let forced = self.forced[i];
-        let damage = match if forced { Lookup::Miss { damage: Vec::new() } } else { self.cache.lookup(key)? } {
+        let damage = match lookup? {
             Lookup::Hit(record) => {
-                self.serve(i, &record, Outcome::Hit, Cost::default(), began.elapsed().as_secs_f64());
+                self.serve(i, &record, Outcome::Hit, Cost::default(), seconds);
                 return Ok(());
             }
             Lookup::Miss { damage } => damage,
@@ -189,22 +225,26 @@ impl<'a> Coordinator<'a> {
         Ok(())
     }
 
-    /// The inputs of a step whose upstream steps are all settled.
-    fn inputs(&self, i: usize) -> BTreeMap<PortName, Input> {
-        let input = |source: &Source| match source {
-            Source::Path { path, format, .. } => Input {
-                artifact: self.sources.get(path, *format).clone(),
-                origin: Origin::Source { path: path.display().to_string() },
-            },
-            Source::Step { step, port } => {
-                let made = self.tracks[self.places[step]].settled.as_ref().expect("upstream is settled first");
-                Input {
-                    artifact: made.outputs[port].clone(),
-                    origin: Origin::Action { key: made.key.expect("it has outputs"), port: port.clone() },
-                }
-            }
+    /// Looks up every step whose inputs are known, side by side: a run of many hits is nothing else.
+    fn look_ahead(&mut self) {
+        let ahead = &self.ahead;
+        let known: Vec<usize> = self.scheduler.all_known().filter(|i| !ahead.contains_key(i)).collect();
+        let (plan, cache, sources, forced) = (self.plan, self.cache, self.sources, self.forced);
+        let (tracks, places) = (&self.tracks, &self.places);
+        let find = |&i: &usize| {
+            let began = Instant::now();
+            let step = &plan.steps[i];
+            let inputs = inputs(step, sources, tracks, places);
+            let digests = inputs.iter().map(|(port, input)| (port.clone(), input.artifact.digest)).collect();
+            let manifest = manifest::manifest(step, digests);
+            let key = manifest.key();
+            let lookup = if forced[i] { Ok(Lookup::Miss { damage: Vec::new() }) } else { cache.lookup(key) };
+            (i, Ahead { inputs, manifest, key, lookup, seconds: began.elapsed().as_secs_f64() })
         };
-        self.plan.steps[i].inputs.iter().map(|(port, source)| (port.clone(), input(source))).collect()
+        // A chain has one at a time, which other threads would not make faster.
+        let found: Vec<(usize, Ahead)> =
+            if known.len() < 8 { known.iter().map(find).collect() } else { known.par_iter().map(find).collect() };
+        self.ahead.extend(found);
     }
 
     fn action(&mut self, i: usize) -> Action<'a> {

@@ -69,6 +69,11 @@ impl Scheduler {
         self.known.first().copied()
     }
 
+    /// All steps that can be looked up, in their order.
+    pub(super) fn all_known(&self) -> impl Iterator<Item = usize> {
+        self.known.iter().copied()
+    }
+
     /// The first miss that fits beside what runs; it runs from now on.
     pub(super) fn admit(&mut self) -> Option<usize> {
         let running = || self.running.iter().map(|&i| self.needs[i]);
