@@ -3,7 +3,7 @@
 //! Random bases hold 2 bits each, and any seven of them are found again somewhere in a page: zstd's levels spend their time on such
 //! repeats, which save nothing. What does repeat are the constant flanks, at the same distance in row after row. A small hash table
 //! and long steps find those and little else, and the rest is coded letter by letter: on the challenge's rows a tenth smaller
-//! than level 1, 2.6 times as fast to write and nearly twice as fast to read. Any reader of zstd reads it.
+//! than level 1, about twice as fast to write, and faster to read. Any reader of zstd reads it.
 
 use parquet::column::page::{CompressedPage, Page, PageWriteSpec, PageWriter};
 use parquet::errors::{ParquetError, Result};

@@ -495,7 +495,7 @@ fn warn_if_constant(fitted: &Fitted, targets: &[f64], ctx: &StageContext<'_>) {
     if labels > 0.0 && fitted.spread < 0.01 * labels {
         ctx.warning(&format!(
             "the model predicts nearly the same for every row (standard deviation {:.2e}, of the labels {labels:.2}): a short \
-             training needs `center_labels: true`, a higher `learning_rate` with `warmup_steps`, or more epochs",
+             training needs `center_labels: true`, more `warmup_steps`, or more epochs; a loss that never falls wants a lower `learning_rate`, one that still falls a higher",
             fitted.spread
         ));
     }
