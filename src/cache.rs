@@ -160,7 +160,7 @@ impl Cache {
     /// Looks a key up; a hit is complete, or it is a miss. Damaged objects are quarantined when the cache is open for
     /// writing.
     pub fn lookup(&self, key: ActionKey) -> Result<Lookup, CacheError> {
-        let record = match self.records.read(key)? {
+        let record = match self.records.read(key, &self.ledger)? {
             Found::Record(record) => record,
             Found::Missing => return Ok(Lookup::Miss { damage: Vec::new() }),
             Found::Damaged(what) => {
@@ -229,7 +229,7 @@ impl Cache {
 
     /// The record of a key, without looking at its objects.
     pub fn record(&self, key: ActionKey) -> Result<Option<ActionRecord>, CacheError> {
-        Ok(match self.records.read(key)? {
+        Ok(match self.records.read(key, &self.ledger)? {
             Found::Record(record) => Some(*record),
             Found::Missing | Found::Damaged(_) => None,
         })

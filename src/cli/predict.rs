@@ -4,6 +4,7 @@ use super::App;
 use super::exit::CliError;
 use super::select::check_writable;
 use crate::data::export::{self, TextForm};
+use crate::huge_pages;
 use crate::name::PortName;
 use crate::stage::{Sink, Stage, StageContext, StageError};
 use crate::stages;
@@ -26,6 +27,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    huge_pages::allow();
     let form = form(&args.output)?;
     if !args.model.is_dir() {
         return Err(CliError::input_with_help(

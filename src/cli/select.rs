@@ -5,6 +5,7 @@ use super::exit::CliError;
 use crate::artifact::Artifact;
 use crate::cache::{Cache, CacheError, RunRecord, StepRecord};
 use crate::event::Outcome;
+use crate::huge_pages;
 use crate::name::RunId;
 use crate::pipeline::{self, Options, Plan};
 use std::io;
@@ -27,9 +28,16 @@ pub(super) struct PipelineArgs {
 impl PipelineArgs {
     pub(super) fn load(&self, to: Option<&str>) -> Result<Plan, CliError> {
         let options = Options { profiles: self.profile.clone(), sets: self.set.clone(), to: to.map(ToOwned::to_owned) };
-        Ok(pipeline::load(&self.pipeline, &options)?)
+        let plan = pipeline::load(&self.pipeline, &options)?;
+        if plan.steps.len() >= MANY_STEPS {
+            huge_pages::allow();
+        }
+        Ok(plan)
     }
 }
+
+/// What so many steps need fills a few huge pages.
+const MANY_STEPS: usize = 200;
 
 impl App {
     /// The cache, for writing; made where there is none.

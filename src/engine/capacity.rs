@@ -3,6 +3,7 @@
 use super::{EngineError, RunOptions};
 use crate::pipeline::{Plan, Step};
 use crate::stage::Resources;
+use std::path::Path;
 
 /// What may be used at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,17 +62,21 @@ pub(super) fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))
 }
 
-/// Memory of the machine; without a figure, no limit.
+/// Memory of the machine, in bytes; without a figure, no limit.
 fn memory() -> u64 {
-    let kibibytes = fs_err::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-        line.trim().trim_end_matches(" kB").parse::<u64>().ok()
-    });
-    kibibytes.map_or(u64::MAX, |n| n * 1024)
+    // SAFETY: these calls take and give numbers alone; an unknown name gives -1.
+    let [pages, size] = unsafe { [libc::sysconf(libc::_SC_PHYS_PAGES), libc::sysconf(libc::_SC_PAGESIZE)] };
+    match (u64::try_from(pages), u64::try_from(size)) {
+        (Ok(pages), Ok(size)) => pages.saturating_mul(size),
+        _ => u64::MAX,
+    }
 }
 
-/// GPUs as the driver shows them: `/dev/nvidia0` and so on.
+/// GPUs as the driver shows them: `/dev/nvidia0` and so on, beside its own `/dev/nvidiactl`.
 fn gpus() -> u32 {
+    if !Path::new("/dev/nvidiactl").exists() {
+        return 0;
+    }
     let Ok(devices) = fs_err::read_dir("/dev") else { return 0 };
     let is_gpu = |name: &str| {
         name.strip_prefix("nvidia").is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))

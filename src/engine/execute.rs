@@ -301,7 +301,7 @@ impl Attempt<'_> {
             if !limit.is_zero() {
                 scope.spawn(move || control.stop_after(limit, GRACE, &watch));
             }
-            process::run(&job, &work.dir, !self.is_command(), control, &mut hear)
+            process::run(&job, &work.dir, control, &mut hear)
         })
         .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
         self.cost = exit.cost.clone();

@@ -94,15 +94,7 @@ pub(super) struct Exit {
 
 /// Runs `cistage worker -` in the folder `dir` until it ends, handing its messages on as they come. It gets the job as
 /// the first line of its standard input, which then stays open.
-///
-/// `dies_with_run`: the job says so, too. A worker with children of its own has to stay alive long enough to end them.
-pub(super) fn run(
-    job: &[u8],
-    dir: &Path,
-    dies_with_run: bool,
-    control: &Control,
-    hear: &mut dyn FnMut(Message),
-) -> io::Result<Exit> {
+pub(super) fn run(job: &[u8], dir: &Path, control: &Control, hear: &mut dyn FnMut(Message)) -> io::Result<Exit> {
     let began = Instant::now();
     let mut command = Command::new(this_program()?);
     command.arg("worker").arg("-").current_dir(dir);
@@ -110,10 +102,6 @@ pub(super) fn run(
     // A group of its own: Ctrl-C at the terminal reaches the engine alone, which then decides. The worker does the rest
     // for itself, so that nothing has to be done between fork and exec: then the engine's memory is not copied.
     command.process_group(0);
-    if !dies_with_run {
-        // A worker that only waits for a program needs no huge pages; clearing one takes longer than starting it.
-        command.env("MIMALLOC_ALLOW_THP", "0");
-    }
     let mut child = command.spawn()?;
     let worker = child.id().cast_signed();
     control.attach(worker);

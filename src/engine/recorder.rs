@@ -2,7 +2,7 @@
 
 use super::{EngineError, Reporter, clock};
 use crate::cache::{Cache, CacheError};
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Outcome};
 use crate::name::RunId;
 use fs_err::File;
 use std::io::{self, Write};
@@ -16,6 +16,8 @@ pub(super) struct Recorder<'a> {
 
 struct Stream {
     file: File,
+    /// Lines that are to be written together with the next one: many hits come at once.
+    held: Vec<u8>,
     /// The first failure to write: the run goes on to its end, and then fails with it.
     broken: Option<io::Error>,
 }
@@ -35,7 +37,7 @@ impl<'a> Recorder<'a> {
                 Err(e) => return Err(CacheError::Io(e).into()),
             }
             let file = File::create_new(dir.join("events.jsonl")).map_err(CacheError::Io)?;
-            return Ok(Self { run, reporter, file: Mutex::new(Stream { file, broken: None }) });
+            return Ok(Self { run, reporter, file: Mutex::new(Stream { file, held: Vec::new(), broken: None }) });
         }
     }
 
@@ -45,19 +47,25 @@ impl<'a> Recorder<'a> {
 
     pub(super) fn emit(&self, kind: EventKind) {
         let event = Event { at: clock::now(), kind };
-        let mut line = event.to_json_line();
-        line.push('\n');
+        let line = event.to_json_line();
+        let holds = matches!(event.kind, EventKind::StageFinished { outcome: Outcome::Hit, .. });
         // Held while the reporter hears it: both see the same order.
         let mut stream = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if stream.broken.is_none() {
-            stream.broken = stream.file.write_all(line.as_bytes()).err();
+        stream.held.extend([line.as_bytes(), b"\n"].concat());
+        if !holds && stream.broken.is_none() {
+            let held = std::mem::take(&mut stream.held);
+            stream.broken = stream.file.write_all(&held).err();
         }
         self.reporter.event(&event);
     }
 
     /// Fails where events could not be written.
     pub(super) fn finish(self) -> Result<(), EngineError> {
-        match self.file.into_inner().unwrap_or_else(PoisonError::into_inner).broken {
+        let mut stream = self.file.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if stream.broken.is_none() {
+            stream.broken = stream.file.write_all(&stream.held).err();
+        }
+        match stream.broken {
             None => Ok(()),
             Some(error) => Err(EngineError::Other(format!("the run's events could not be kept: {error}"))),
         }

@@ -35,7 +35,13 @@ impl Sources {
                 }
             }
         }
-        let read: Vec<_> = wanted.par_iter().map(|((path, format), _)| look(cache, path, *format, interrupt)).collect();
+        let find = |(path, format): &(PathBuf, Format)| look(cache, path, *format, interrupt);
+        // Threads of their own would take longer to start than one look; a large file's hashing has them in any case.
+        let read: Vec<_> = if wanted.len() < 2 {
+            wanted.keys().map(find).collect()
+        } else {
+            wanted.par_iter().map(|(k, _)| find(k)).collect()
+        };
         if interrupt.is_raised() {
             return Err(EngineError::Interrupted);
         }

@@ -1,7 +1,8 @@
 //! The inside of a worker process: reads a job, runs the stage, says how it went.
 
 use super::job::{Failure, Job, Made, Message};
-use crate::stage::{Reached, Sink, StageContext, StageError};
+use crate::huge_pages;
+use crate::stage::{Reached, Resources, Sink, StageContext, StageError};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -64,8 +65,9 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
             let text = problems.iter().map(|p| format!("{}: {}", p.param, p.message)).collect::<Vec<_>>();
             StageError::Failed(text.join("; "))
         })?;
+    let is_command = matches!(kind, StageKind::Command(_));
     // A user's program has threads of its own.
-    if !matches!(kind, StageKind::Command(_)) {
+    if !is_command {
         rayon::ThreadPoolBuilder::new()
             .num_threads(job.threads)
             .build_global()
@@ -82,6 +84,9 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
         threads: job.threads,
         sink,
     };
+    if is_command || kind.stage().needs() == Resources::ALL_CPUS {
+        huge_pages::allow();
+    }
     kind.stage().run(&mut ctx)?;
     Ok(Made { outputs: ctx.outputs, seals: ctx.seals })
 }

@@ -104,6 +104,11 @@ impl Layout {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
+    /// The places of the head's weights.
+    pub fn head_weights(&self) -> Range<usize> {
+        self.head[0].clone()
+    }
+
     /// The place of the head's bias.
     pub fn head_bias(&self) -> usize {
         self.head[1].start

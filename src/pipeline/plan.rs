@@ -69,10 +69,11 @@ pub fn build(spec: &PipelineSpec, params: &Params, to: Option<&str>, problems: &
     let Expansion { mut steps, branches, .. } = expansion;
     let kept = to.and_then(|to| ancestors(to, &steps, spec, problems));
     let is_kept = |name: &str| kept.as_ref().is_none_or(|kept| kept.contains(name));
+    let mut good = BTreeSet::new();
     for (name, stage) in &stages {
         // A stage that did not become steps has problems already; a missing file may be one more.
         if branches.get(*name).is_none_or(|names| names.iter().any(|name| is_kept(name.as_str()))) {
-            check_paths(stage, &catalog, problems);
+            check_paths(stage, &catalog, &mut good, problems);
         }
     }
     steps.retain(|step| is_kept(step.name.as_str()));
@@ -207,16 +208,26 @@ fn ancestors(
     Some(wanted.iter().flat_map(|name| graph::ancestors(name, &needs)).map(str::to_owned).collect())
 }
 
-/// Checks that the files exist and hold what their ports take.
-fn check_paths(stage: &Stage<'_>, catalog: &Catalog, problems: &mut Diagnostics<'_>) {
+/// Checks that the files exist and hold what their ports take; `good` are those that were seen to.
+fn check_paths<'a>(
+    stage: &'a Stage<'_>,
+    catalog: &Catalog,
+    good: &mut BTreeSet<(&'a str, Format)>,
+    problems: &mut Diagnostics<'_>,
+) {
     for wire in &stage.wires {
         let From::Path(path) = &wire.from else { continue };
+        if good.contains(&(path.as_str(), wire.wanted)) {
+            continue;
+        }
         if let Err((message, help)) = sniff::check(path, wire.wanted) {
             let near = catalog.near(path).map(|near| format!("did you mean `{near}`?"));
             let hint = stage.spec.hint.clone();
             let usual =
                 "a path is relative to the working directory; an output of a stage is written STAGE.PORT".to_owned();
             problems.at(wire.span, message).help(help.or(near).or(hint).unwrap_or(usual));
+        } else {
+            good.insert((path, wire.wanted));
         }
     }
 }

@@ -30,9 +30,9 @@ impl Default for Evaluate {
 }
 
 impl Stage for Evaluate {
-    /// 1: first. 2: bootstrap draws with 32 random bits each.
+    /// 1: first. 2: bootstrap draws with 32 random bits each. 3: sums of a resample in lanes.
     fn version(&self) -> u32 {
-        2
+        3
     }
 
     fn contract(&self) -> Contract {

@@ -12,7 +12,7 @@ use crate::stage::{
     Contract, Estimate, Machine, Port, Prefix, Reached, Resources, Size, Stage, StageContext, StageError,
 };
 use crate::training::checkpoint::{self, Checkpoints, Saved};
-use crate::training::{self, Epoch, FitError, Fitted, Fused, Kept, Loss, Schedule, Training, Watch, fit};
+use crate::training::{self, Epoch, FitError, Fitted, Fused, Kept, LabelScale, Loss, Schedule, Training, Watch, fit};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -110,6 +110,9 @@ pub struct Train {
     pub shuffle: bool,
     /// The head's bias starts at the labels' mean.
     pub center_labels: bool,
+    /// Trains on labels shifted and scaled to mean 0 and standard deviation 1; the written model puts out expression all
+    /// the same, and losses and `huber_delta` are in the labels' own unit.
+    pub standardize_labels: bool,
     pub precision: Precision,
     pub seed: u64,
 }
@@ -132,6 +135,7 @@ impl Default for Train {
             keep: Keep::Last,
             shuffle: true,
             center_labels: false,
+            standardize_labels: false,
             precision: Precision::F32,
             seed: 42,
         }
@@ -333,13 +337,21 @@ impl Train {
 
         // From here on the training holds the only copy of the parameters.
         let mut parameters = std::mem::take(&mut start.parameters);
+        let labels = match self.standardize_labels {
+            true => LabelScale::standard(&train.targets),
+            false => LabelScale::default(),
+        };
+        if ctx.optional_input("init").is_none() {
+            // The published start is one for outputs of this scale.
+            labels.fold(&start.bert.layout, &mut parameters);
+        }
         if self.center_labels {
             let mean = train.targets.iter().sum::<f64>() / train.targets.len() as f64;
             parameters[start.bert.layout.head_bias()] = mean as f32;
         }
         let rows = train.targets.len();
         let counts = Counts { rows, validation: validation.as_ref().map(|rows| rows.targets.len()) };
-        let options = self.options(rows);
+        let options = self.options(rows, labels);
         let identity = options.identity(&parameters, rows);
         let mut checkpoints = Checkpoints::open(ctx.scratch(), identity)?;
         let saved = newest(ctx, &mut checkpoints, identity)?;
@@ -398,7 +410,7 @@ impl Train {
         Ok(Model { tokenizer: tokenizer.clone(), ..model })
     }
 
-    fn options(&self, rows: usize) -> fit::Options {
+    fn options(&self, rows: usize, labels: LabelScale) -> fit::Options {
         let per_epoch = fit::Options::steps_per_epoch(rows, self.batch_size);
         fit::Options {
             epochs: self.epochs,
@@ -416,6 +428,7 @@ impl Train {
                 LossName::Mse => Loss::Mse,
                 LossName::Huber => Loss::Huber { delta: self.huber_delta },
             },
+            labels,
             weight_decay: self.weight_decay,
             clip_norm: self.clip_norm,
             kept: match self.keep {

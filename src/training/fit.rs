@@ -2,7 +2,7 @@
 
 use super::checkpoint::{Checkpoints, Saved};
 use super::course::{Agreement, Best, Course, Curves, Epoch};
-use super::{AdamW, Engine, Loss, Schedule, Shape, optimizer};
+use super::{AdamW, Engine, LabelScale, Loss, Schedule, Shape, optimizer};
 use crate::data::labelled::Labelled;
 use crate::data::tokens::Tokens;
 use crate::digest::Digest;
@@ -42,7 +42,9 @@ pub struct Options {
     pub epochs: u32,
     pub batch_size: usize,
     pub schedule: Schedule,
+    /// Of labels, whatever scale they are trained on.
     pub loss: Loss,
+    pub labels: LabelScale,
     pub weight_decay: f64,
     pub clip_norm: f64,
     pub kept: Kept,
@@ -126,7 +128,7 @@ impl From<candle_core::Error> for FitError {
     }
 }
 
-/// A training under way. All of its methods want a pool of threads of their own around them.
+/// A training under way; between its start and its end the parameters put out what `Options::labels` makes of labels. All of its methods want a pool of threads of their own around them.
 pub struct Training<'a> {
     engine: &'a dyn Engine,
     train: Rows<'a>,
@@ -146,12 +148,14 @@ pub struct Training<'a> {
 impl<'a> Training<'a> {
     pub fn new(
         engine: &'a dyn Engine,
-        start: Vec<f32>,
+        mut start: Vec<f32>,
         train: Rows<'a>,
         validation: Option<Rows<'a>>,
         options: &'a Options,
     ) -> Result<Self, FitError> {
-        let len = engine.bert().layout.len();
+        let layout = &engine.bert().layout;
+        options.labels.unfold(layout, &mut start);
+        let len = layout.len();
         Ok(Self {
             engine,
             train,
@@ -239,10 +243,11 @@ impl<'a> Training<'a> {
 
     /// What the training has made where it stands: the end of an epoch.
     pub fn fitted(&self) -> Result<Fitted, FitError> {
-        let parameters = match &self.best {
+        let mut parameters = match &self.best {
             Some(best) => best.clone(),
             None => self.parameters.to_vec1()?,
         };
+        self.options.labels.fold(&self.engine.bert().layout, &mut parameters);
         let some = self.validation.unwrap_or(self.train).tokens.first(512);
         let spread = deviation(&self.engine.predict(&parameters, &some)?);
         Ok(Fitted { parameters, curves: Curves::of(&self.course, &self.losses), spread })
@@ -273,7 +278,8 @@ impl<'a> Training<'a> {
         }
         let agreement = match self.validation {
             Some(rows) => {
-                let predictions = with_values(&self.parameters, |p| self.engine.predict(p, rows.tokens))??;
+                let mut predictions = with_values(&self.parameters, |p| self.engine.predict(p, rows.tokens))??;
+                predictions.iter_mut().for_each(|value| *value = self.options.labels.label(*value));
                 Some(Agreement::of(rows.targets, &predictions))
             }
             None => None,
@@ -296,13 +302,17 @@ impl<'a> Training<'a> {
     /// One optimiser step; after an error nothing has changed.
     fn make_step(&mut self, rows: &[usize], watch: &mut dyn Watch) -> Result<(), FitError> {
         let step = self.course.step + 1;
-        let layout = &self.engine.bert().layout;
+        let (layout, labels) = (&self.engine.bert().layout, self.options.labels);
         let batch = Batch::of(self.train.tokens, rows);
-        let targets = rows.iter().map(|&row| self.train.targets[row] as f32).collect();
+        let targets = rows.iter().map(|&row| labels.target(self.train.targets[row]) as f32).collect();
         let key = StepKey { seed: self.options.seed.0, step };
-        let loss = self.engine.step(&self.parameters, batch, targets, self.options.loss, key, &self.gradient)?;
+        let loss = labels.loss_of_outputs(self.options.loss);
+        let loss = self.engine.step(&self.parameters, batch, targets, loss, key, &self.gradient)?;
+        let loss = labels.loss_of_labels(loss);
         let not_finite = |what| -> Result<FitError, FitError> {
-            Ok(FitError::NotFinite { what, step, parameters: self.parameters.to_vec1()? })
+            let mut parameters = self.parameters.to_vec1()?;
+            labels.fold(layout, &mut parameters);
+            Ok(FitError::NotFinite { what, step, parameters })
         };
         if !loss.is_finite() {
             return Err(not_finite("loss")?);

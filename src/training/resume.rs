@@ -1,7 +1,7 @@
 //! A training that was stopped goes on to the very bytes that it would have had; a longer one goes on from a shorter one.
 
 use super::checkpoint::{Checkpoints, Saved, file};
-use super::{FitError, Fitted, Fused, Kept, Loss, Options, Rows, Schedule, Shape, Training, Watch};
+use super::{FitError, Fitted, Fused, Kept, LabelScale, Loss, Options, Rows, Schedule, Shape, Training, Watch};
 use crate::data::tokens::Tokens;
 use crate::digest::Digest;
 use crate::model::{Bert, BertConfig, with_threads};
@@ -97,6 +97,7 @@ fn options(epochs: u32, shape: Shape) -> Options {
         batch_size: 8,
         schedule: Schedule { peak: 1e-3, shape, warmup: 3, steps: 7 * u64::from(epochs) },
         loss: Loss::Mse,
+        labels: LabelScale::standard(&[-1.0, 2.0]),
         weight_decay: 0.01,
         clip_norm: 1.0,
         kept: Kept::Best,

@@ -24,7 +24,7 @@ fn error(events: &[Value]) -> String {
 #[test]
 fn a_command_sees_its_inputs_its_values_and_little_else() {
     let ws = one(
-        "find . -type f | sort > {out.o}; echo {in.file} {param.note} >> {out.o}; (compgen -e; true) | sort >> {out.o}",
+        ": > {out.o}; find . -type f | sort > {out.o}; echo {in.file} {param.note} >> {out.o}; (compgen -e; true) | sort >> {out.o}",
     );
     assert_eq!(ws.run(&[]), ["s ran"]);
     let expected = "./in/file.tsv.gz\n./out.txt\nin/file.tsv.gz two words\nCISTAGE_IN_FILE\nCISTAGE_OUT_O\n\

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const RANK_0: &[&str] = &["name", "digest", "seed"];
-const RANKS_0_1: &[&str] = &["name", "digest", "seed", "artifact", "action", "event"];
+const RANK_0: &[&str] = &["name", "digest", "seed", "huge_pages"];
+const RANKS_0_1: &[&str] = &["name", "digest", "seed", "huge_pages", "artifact", "action", "event"];
 
 /// Each module of the crate, which ranks it may import, and what else. `cli` may import anything.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("name", &[], &[]),
     ("digest", &[], &[]),
     ("seed", &[], &[]),
+    ("huge_pages", &[], &[]),
     ("artifact", RANK_0, &[]),
     ("action", RANK_0, &["artifact"]),
     ("event", RANK_0, &["artifact", "action"]),

@@ -67,17 +67,30 @@ struct Sample {
     prediction: Vec<f64>,
     /// Rows of equal measured values: where each run of them ends.
     expression_ties: Vec<u32>,
-    /// Places of the rows in the order of their predictions, and where each run of equal ones ends.
-    by_prediction: Vec<u32>,
-    prediction_ties: Vec<u32>,
+    /// The rows in the order of their predictions.
+    by_prediction: Vec<Place>,
     center: (f64, f64),
+}
+
+/// A row, and whether it is the last one of those with its prediction, in its lowest bit.
+#[derive(Debug, Clone, Copy)]
+struct Place(u32);
+
+impl Place {
+    fn row(self) -> usize {
+        (self.0 >> 1) as usize
+    }
+
+    fn ends_tie(self) -> bool {
+        self.0 & 1 == 1
+    }
 }
 
 /// What one resample after the other is worked out in.
 #[derive(Default)]
 struct Room {
-    /// How often each row was drawn.
-    counts: Vec<u32>,
+    /// How often each row was drawn; that one row fills 16 bits has odds of less than 1 in 10^280000.
+    counts: Vec<u16>,
     /// Each row's rank by its measured value.
     ranks: Vec<f32>,
 }
@@ -87,40 +100,50 @@ impl Room {
     fn draw(&mut self, rng: &mut impl RngCore, rows: usize) {
         self.counts.clear();
         self.counts.resize(rows, 0);
-        let bound = u32::try_from(rows).expect("fewer than 2^32 rows are measured at once");
+        let bound = rows as u32;
         // Lemire's multiply and reject, on half the random bits that `below` takes.
         let reject = bound.wrapping_neg().checked_rem(bound).unwrap_or(0);
-        for _ in 0..rows {
-            let product = loop {
-                let product = u64::from(rng.next_u32()) * u64::from(bound);
+        let (mut bytes, mut left) = ([0_u8; 4096], rows);
+        while left > 0 {
+            let bytes = &mut bytes[..4 * left.min(1024)];
+            rng.fill_bytes(bytes);
+            for four in bytes.chunks_exact(4) {
+                let product = u64::from(u32::from_le_bytes([four[0], four[1], four[2], four[3]])) * u64::from(bound);
                 if product as u32 >= reject {
-                    break product;
+                    self.counts[(product >> 32) as usize] += 1;
+                    left -= 1;
                 }
-            };
-            self.counts[(product >> 32) as usize] += 1;
+            }
         }
     }
 }
 
 impl Sample {
     fn new(expression: &[f64], prediction: &[f64]) -> Self {
+        assert!(expression.len() < 1 << 31, "fewer than 2^31 rows are measured at once");
         let mean = |v: &[f64]| super::mean(v).unwrap_or(0.0);
         let center = (mean(expression), mean(prediction));
         let sorted = order(expression);
         let pick = |v: &[f64]| -> Vec<f64> { sorted.iter().map(|&i| v[i as usize]).collect() };
         let (expression, prediction) = (pick(expression), pick(prediction));
-        let by_prediction = order(&prediction);
-        let expression_ties = ends_of_ties(expression.iter().copied());
-        let prediction_ties = ends_of_ties(by_prediction.iter().map(|&i| prediction[i as usize]));
-        Self { expression, prediction, expression_ties, by_prediction, prediction_ties, center }
+        let mut end = 0;
+        let runs = expression.chunk_by(|a, b| a == b).map(|run| {
+            end += run.len() as u32;
+            end
+        });
+        let expression_ties = runs.collect();
+        let value = |i: u32| prediction[i as usize];
+        let places = order(&prediction);
+        let ends = (0..places.len()).map(|at| places.get(at + 1).is_none_or(|&next| value(next) != value(places[at])));
+        let by_prediction = places.iter().zip(ends).map(|(&row, ends)| Place(row << 1 | u32::from(ends))).collect();
+        Self { expression, prediction, expression_ties, by_prediction, center }
     }
 
     fn statistics(&self, room: &mut Room) -> Statistics {
-        let counts = &room.counts;
-        let n = counts.len() as f64;
-        let moments = Moments::of(&self.expression, &self.prediction, self.center, counts);
-        let squared: f64 =
-            (0..counts.len()).map(|i| f64::from(counts[i]) * (self.prediction[i] - self.expression[i]).powi(2)).sum();
+        let sums = weighted_sums(&self.expression, &self.prediction, self.center, &room.counts);
+        let n = room.counts.len() as f64;
+        let moments = Moments::of(n, &sums);
+        let squared = sums[5];
         let pearson = moments.correlation(self.center);
         let spearman = pearson.and_then(|_| self.rank_moments(room).correlation((0.0, 0.0)));
         let r2 = (moments.xx > 0.0).then(|| 1.0 - squared / moments.xx);
@@ -132,40 +155,50 @@ impl Sample {
         let n = counts.len() as f64;
         let middle = f64::midpoint(n, 1.0);
         ranks.clear();
-        let (mut start, mut before, mut xx) = (0, 0_u64, 0.0);
+        let (mut start, mut before, mut xx) = (0, 0_u32, 0.0);
         for &end in &self.expression_ties {
-            let drawn: u64 = counts[start..end as usize].iter().map(|&count| u64::from(count)).sum();
-            let rank = before as f64 + (drawn as f64 + 1.0) / 2.0 - middle;
+            let drawn: u32 = counts[start..end as usize].iter().map(|&count| u32::from(count)).sum();
+            let rank = f64::from(before) + (f64::from(drawn) + 1.0) / 2.0 - middle;
             // Half a rank is the finest there is: exact in single precision up to eight million rows.
             ranks.resize(end as usize, rank as f32);
-            xx += drawn as f64 * rank * rank;
+            xx += f64::from(drawn) * rank * rank;
             (start, before) = (end as usize, before + drawn);
         }
-        let (mut start, mut before, mut yy, mut xy) = (0, 0_u64, 0.0, 0.0);
-        for &end in &self.prediction_ties {
-            let (mut drawn, mut along) = (0_u64, 0.0);
-            for &i in &self.by_prediction[start..end as usize] {
-                drawn += u64::from(counts[i as usize]);
-                along += f64::from(counts[i as usize]) * f64::from(ranks[i as usize]);
+        let (mut drawn, mut along, mut before, mut yy, mut xy) = (0_u32, 0.0, 0_u32, 0.0, 0.0);
+        for place in &self.by_prediction {
+            let count = counts[place.row()];
+            drawn += u32::from(count);
+            along += f64::from(count) * f64::from(ranks[place.row()]);
+            if place.ends_tie() {
+                let rank = f64::from(before) + (f64::from(drawn) + 1.0) / 2.0 - middle;
+                yy += f64::from(drawn) * rank * rank;
+                xy += along * rank;
+                (drawn, along, before) = (0, 0.0, before + drawn);
             }
-            let rank = before as f64 + (drawn as f64 + 1.0) / 2.0 - middle;
-            yy += drawn as f64 * rank * rank;
-            xy += along * rank;
-            (start, before) = (end as usize, before + drawn);
         }
         Moments { n, xx, yy, xy }
     }
 }
 
-/// Where each run of equal values ends.
-fn ends_of_ties(values: impl Iterator<Item = f64>) -> Vec<u32> {
-    let values: Vec<f64> = values.collect();
-    let mut end = 0;
-    let runs = values.chunk_by(|a, b| a == b).map(|run| {
-        end += run.len() as u32;
-        end
-    });
-    runs.collect()
+/// Sums over the rows of a resample of x, y, xx, yy and xy, measured from `center`, and of (y - x)^2.
+///
+/// `center` only has to be near the means: it keeps digits that subtraction would lose. Each sum runs in lanes of its own,
+/// so that the order of summation is fixed and the processor adds side by side.
+fn weighted_sums(x: &[f64], y: &[f64], center: (f64, f64), counts: &[u16]) -> [f64; 6] {
+    const LANES: usize = 8;
+    let mut sums = [[0.0; LANES]; 6];
+    let mut add = |lane: usize, x: f64, y: f64, count: u16| {
+        let (w, dx, dy, error) = (f64::from(count), x - center.0, y - center.1, y - x);
+        let terms = [w * dx, w * dy, w * dx * dx, w * dy * dy, w * dx * dy, w * error * error];
+        (0..6).for_each(|i| sums[i][lane] += terms[i]);
+    };
+    let (xs, ys, ws) = (x.chunks_exact(LANES), y.chunks_exact(LANES), counts.chunks_exact(LANES));
+    let rest = (xs.remainder(), ys.remainder(), ws.remainder());
+    for ((x, y), w) in xs.zip(ys).zip(ws) {
+        (0..LANES).for_each(|lane| add(lane, x[lane], y[lane], w[lane]));
+    }
+    (0..rest.0.len()).for_each(|lane| add(lane, rest.0[lane], rest.1[lane], rest.2[lane]));
+    sums.map(|lanes| lanes.iter().sum())
 }
 
 /// Centred second moments of a resample.
@@ -177,18 +210,7 @@ struct Moments {
 }
 
 impl Moments {
-    /// `center` only has to be near the means: it keeps digits that subtraction would lose.
-    fn of(x: &[f64], y: &[f64], center: (f64, f64), counts: &[u32]) -> Self {
-        let (mut sx, mut sy, mut xx, mut yy, mut xy) = (0.0, 0.0, 0.0, 0.0, 0.0);
-        for i in 0..counts.len() {
-            let (w, dx, dy) = (f64::from(counts[i]), x[i] - center.0, y[i] - center.1);
-            sx += w * dx;
-            sy += w * dy;
-            xx += w * dx * dx;
-            yy += w * dy * dy;
-            xy += w * dx * dy;
-        }
-        let n = counts.len() as f64;
+    fn of(n: f64, &[sx, sy, xx, yy, xy, _]: &[f64; 6]) -> Self {
         // What is left of equal numbers after the subtraction is rounding.
         let about_mean = |sum: f64, squares: f64| {
             let rest = squares - sum * sum / n;
@@ -221,7 +243,7 @@ mod tests {
     fn counting_rows_gives_what_repeating_them_gives() {
         let (y, p) = made_up(300);
         let mut rng = Seed(4).rng("test");
-        let mut counts = vec![0_u32; 300];
+        let mut counts = vec![0_u16; 300];
         (0..300).for_each(|_| counts[below(&mut rng, 300) as usize] += 1);
         let repeat =
             |v: &[f64]| -> Vec<f64> { v.iter().zip(&counts).flat_map(|(v, &c)| vec![*v; c as usize]).collect() };
