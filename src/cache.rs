@@ -17,6 +17,8 @@ use crate::action::{ActionKey, ActionManifest, ActionRecord};
 use crate::artifact::{Artifact, Format, Layout};
 use crate::digest::Digest;
 use crate::name::RunId;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -80,6 +82,8 @@ pub struct Cache {
     runs: Runs,
     texts: Texts,
     ledger: Ledger,
+    /// What rows have in common, as far as it was counted: part of the index.
+    overlaps: Option<PathBuf>,
     /// `None` where the cache is open for reading alone.
     session: Option<Session>,
 }
@@ -141,6 +145,7 @@ impl Cache {
             records: Records::new(&root),
             runs: Runs::new(&root),
             texts: Texts::new(&root),
+            overlaps: index.as_ref().map(|index| index.join("overlaps")),
             ledger: Ledger::new(index, &root),
             session,
             root,
@@ -347,6 +352,21 @@ impl Cache {
     /// Every text form that was ever written.
     pub fn texts(&self) -> Result<Vec<TextRecord>, CacheError> {
         Ok(self.texts.all()?.into_iter().filter_map(|(_, text)| text.ok()).collect())
+    }
+
+    /// What was counted under this name, if it is there, and whole.
+    pub fn overlap<T: DeserializeOwned>(&self, name: Digest) -> Option<T> {
+        let file = self.overlaps.as_ref()?.join(format!("{}.json", name.hex()));
+        seal::open(&fs_err::read(file).ok()?).ok()
+    }
+
+    /// Remembers what was counted, as far as that can be written: without it, it is counted again.
+    pub fn remember_overlap<T: Serialize>(&self, name: Digest, counted: &T) {
+        if let (Some(folder), Some(session)) = (&self.overlaps, &self.session) {
+            let _ = fs_err::create_dir_all(folder);
+            let _ =
+                durable::replace(&session.path(), &folder.join(format!("{}.json", name.hex())), &seal::seal(counted));
+        }
     }
 
     /// All action records, in no particular order; unreadable ones are left out.

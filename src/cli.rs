@@ -12,6 +12,7 @@ mod diff;
 mod exit;
 mod get;
 mod graph;
+mod leakage;
 mod metrics;
 mod plan;
 mod predict;

@@ -17,6 +17,7 @@ pub mod import;
 pub mod labelled;
 pub mod metrics;
 pub mod number;
+pub mod overlap;
 mod pages;
 pub mod predictions;
 pub mod row_groups;

@@ -19,6 +19,7 @@ mod force;
 mod formats;
 mod interrupt;
 mod job;
+mod leakage;
 mod log;
 mod manifest;
 mod outputs;

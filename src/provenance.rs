@@ -5,6 +5,7 @@
 //! history      the runs backwards: the newest earlier execution of a stage
 //! target       what a user names: a file, a digest, `STAGE.PORT`, a run
 //! lineage      the tree back to source files; its JSON
+//! leakage      what evaluation rows share with training rows
 //! render       the tree for people
 //! verify       every object and record of a lineage, read again
 //! ```
@@ -13,6 +14,7 @@ use crate::cache::CacheError;
 
 mod difference;
 mod history;
+mod leakage;
 mod lineage;
 mod render;
 mod target;
@@ -23,6 +25,7 @@ mod tests;
 
 pub use difference::{Because, differences};
 pub use history::{Earlier, History};
+pub use leakage::{Counting, EVALUATIONS, Leakage, Seen, leakage, lineage};
 pub use lineage::{Lineage, Made, MadeBy, SourceFile};
 pub use render::render;
 pub use target::{Audit, Part, audit};
@@ -34,6 +37,9 @@ pub enum ProvenanceError {
     /// The user names what no record knows; says what comes nearest. Exit code 2.
     #[error("{0}")]
     Unknown(String),
+    /// What the answer needs is damaged or gone. Exit code 3.
+    #[error("{0}")]
+    Damaged(String),
     #[error(transparent)]
     Cache(#[from] CacheError),
 }

@@ -55,6 +55,9 @@ pub struct RunRecord {
     /// Path -> what kept a result from being published there.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unpublished: BTreeMap<String, String>,
+    /// What the rows of each evaluation share with the rows that its models were trained on, as `audit --leakage` says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leakage: Vec<Value>,
     pub environment: Environment,
     /// Digest of the file of the run record before this one.
     pub previous: Option<Digest>,

@@ -54,6 +54,7 @@ pub(crate) fn run_record(run: &str) -> RunRecord {
         steps: vec![],
         published: BTreeMap::new(),
         unpublished: BTreeMap::new(),
+        leakage: Vec::new(),
         environment: Environment::default(),
         previous: None,
     }

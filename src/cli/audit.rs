@@ -3,7 +3,7 @@
 use super::App;
 use super::exit::CliError;
 use super::printer::Style;
-use crate::provenance::{self, ProvenanceError, SourceState, Verified};
+use crate::provenance::{self, Counting, ProvenanceError, SourceState, Verified};
 use serde_json::json;
 use std::path::Path;
 
@@ -16,14 +16,22 @@ pub(super) struct Args {
     /// Hash every object and read every record of the lineage again; exit code 3 where one is damaged
     #[arg(long)]
     verify: bool,
+    /// For each model evaluated in the lineage, count the sequences of its evaluation rows that it, or a model it was
+    /// fine-tuned from, was trained on; exit code 3 where there is one
+    #[arg(long)]
+    leakage: bool,
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     let audit = provenance::audit(&cache, &args.target)?;
     let verified = args.verify.then(|| provenance::verify(&cache, &audit, Path::new("")));
+    let leakage = args.leakage.then(|| provenance::leakage(&cache, audit.lineages(), Counting::Anew)).transpose()?;
     if app.printer.json {
         let mut value = audit.to_json();
+        if let Some(leakage) = &leakage {
+            value["leakage"] = json!(leakage);
+        }
         if let Some(verified) = &verified {
             value["verified"] = json!(verified);
         }
@@ -33,11 +41,13 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         if let Some(verified) = &verified {
             print(app, verified)?;
         }
+        if let Some(leakage) = &leakage {
+            super::leakage::print(app, leakage)?;
+        }
     }
-    match verified {
-        Some(verified) if !verified.problems.is_empty() => Err(CliError::Integrity),
-        _ => Ok(()),
-    }
+    let damaged = verified.is_some_and(|verified| !verified.problems.is_empty());
+    let leaks = leakage.iter().flatten().any(|leakage| leakage.overlap.shared_sequences > 0);
+    if damaged || leaks { Err(CliError::Integrity) } else { Ok(()) }
 }
 
 fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
@@ -65,6 +75,7 @@ impl From<ProvenanceError> for CliError {
     fn from(error: ProvenanceError) -> Self {
         match error {
             ProvenanceError::Unknown(message) => Self::input(message),
+            ProvenanceError::Damaged(message) => Self::Unchecked(message),
             ProvenanceError::Cache(error) => error.into(),
         }
     }

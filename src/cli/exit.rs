@@ -18,6 +18,8 @@ pub(super) enum CliError {
     FailedQuietly,
     /// As `Input`, where everything has been said already.
     InputQuietly,
+    /// An integrity check could not be made: 3.
+    Unchecked(String),
     /// An integrity check failed; the findings are printed already: 3.
     Integrity,
     /// Interrupted: 130.
@@ -49,6 +51,10 @@ impl CliError {
             Self::Failed(message) => {
                 printer.error(&message, None);
                 ExitCode::from(1)
+            }
+            Self::Unchecked(message) => {
+                printer.error(&message, None);
+                ExitCode::from(3)
             }
             Self::FailedQuietly => ExitCode::from(1),
             Self::InputQuietly => ExitCode::from(2),

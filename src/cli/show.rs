@@ -2,11 +2,14 @@
 
 use super::App;
 use super::exit::CliError;
+use super::leakage;
 use super::metrics;
 use super::printer::{Style, bytes, duration, table};
 use super::runs::{self, outcome};
 use super::select::run_named;
 use crate::event::Outcome;
+use crate::provenance::Leakage;
+use serde::Deserialize;
 use serde_json::json;
 
 /// Show one run: its stages, times and metrics
@@ -70,6 +73,13 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if !metrics.is_empty() {
         printer.line("")?;
         metrics::print(app, &metrics)?;
+    }
+    // What a newer version wrote may read otherwise: the record holds it all the same.
+    let leakage = record.leakage.iter().filter_map(|found| Leakage::deserialize(found).ok());
+    let leakage: Vec<Leakage> = leakage.collect();
+    if !leakage.is_empty() {
+        printer.line("")?;
+        leakage::print(app, &leakage)?;
     }
     Ok(())
 }

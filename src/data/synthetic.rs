@@ -18,8 +18,9 @@ use crate::seed::{Seed, below, normal, unit};
 use rand_chacha::rand_core::RngCore;
 use std::sync::LazyLock;
 
-const BEFORE: &[u8] = b"TGCATTTTTTTCACATC";
-const AFTER: &[u8] = b"GGTTACGGCTGTT";
+/// What stands before and after the region in every promoter of the challenge.
+pub const BEFORE: &[u8] = b"TGCATTTTTTTCACATC";
+pub const AFTER: &[u8] = b"GGTTACGGCTGTT";
 const REGION: usize = 80;
 const ODD_REGION: std::ops::RangeInclusive<usize> = 48..=112;
 
@@ -129,7 +130,8 @@ fn word(letters: &[u8]) -> u64 {
     }
 }
 
-fn reverse_complement(site: &[u8]) -> Vec<u8> {
+/// The other strand; letters that are no base stay as they are.
+pub fn reverse_complement(site: &[u8]) -> Vec<u8> {
     let complement = |b: &u8| match b {
         b'A' => b'T',
         b'C' => b'G',

@@ -5,7 +5,7 @@ use super::coordinator::Coordinator;
 use super::interrupt::Interrupt;
 use super::recorder::Recorder;
 use super::sources::Sources;
-use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, publish};
+use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, leakage, publish};
 use crate::cache::run_record::RUN_SCHEMA;
 use crate::cache::{Cache, RunRecord};
 use crate::event::{EventKind, Outcome, RunOutcome};
@@ -40,6 +40,7 @@ pub fn run(
     coordinator.walk();
     let (published, unpublished) = coordinator.publish();
     let (steps, input_error) = coordinator.finish();
+    let leakage = if interrupt.is_raised() { Vec::new() } else { leakage::of_run(cache, &steps, &recorder) };
 
     let count = |outcome| steps.iter().filter(|step| step.outcome == outcome).count() as u64;
     let cut_short = count(Outcome::Cancelled) + count(Outcome::Skipped) > 0;
@@ -77,6 +78,7 @@ pub fn run(
         steps,
         published,
         unpublished: unpublished.clone(),
+        leakage,
         environment: environment(capacity.cpus),
         previous: None,
     });

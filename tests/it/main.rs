@@ -7,6 +7,7 @@ mod failing;
 mod flagship;
 mod kill;
 mod layers;
+mod leakage;
 mod readme;
 mod size;
 mod text_forms;
