@@ -9,7 +9,9 @@
 //! runs/<run>/run.json, events.jsonl   what became of a run; runs/head.json names the newest
 //! texts/<2 hex>/<62 hex>-<hex>.json   which artifact a file of text was written from, by the file's digest
 //! scratch/<action key>/               unfinished work
-//! locks/  tmp/  quarantine/           kernel locks; files being written; what was damaged
+//! pins/<hex>.json                     what is never given up
+//! given-up/<session>.json             which objects `cache gc` gave up
+//! locks/  tmp/  trash/  quarantine/   kernel locks; files being written; what is given up; what was damaged
 //! index/                              sled, and `memo`: digests of unchanged files
 //! ```
 
@@ -27,12 +29,16 @@ mod claim;
 pub mod copy;
 mod du;
 mod durable;
+mod gate;
+mod gc;
+mod given_up;
 mod holder;
 mod index;
 mod ledger;
 mod lock;
 mod materialize;
 mod memo;
+mod pins;
 mod records;
 pub mod run_record;
 mod runs;
@@ -48,6 +54,7 @@ mod verify;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use gate::{Gate, Passage};
 use ledger::Ledger;
 use records::{Found, Records};
 use runs::Runs;
@@ -57,6 +64,8 @@ use texts::Texts;
 
 pub use claim::Claim;
 pub use du::{Total, Usage};
+pub use gc::{Candidate, Plan as GcPlan, Policy as GcPolicy, Reason};
+pub use pins::Pin;
 pub use run_record::{RunRecord, StepRecord};
 pub use texts::TextRecord;
 pub use verify::{Problem, Verification};
@@ -84,6 +93,7 @@ pub struct Cache {
     ledger: Ledger,
     /// What rows have in common, as far as it was counted: part of the index.
     overlaps: Option<PathBuf>,
+    gate: Gate,
     /// `None` where the cache is open for reading alone.
     session: Option<Session>,
 }
@@ -145,6 +155,7 @@ impl Cache {
             records: Records::new(&root),
             runs: Runs::new(&root),
             texts: Texts::new(&root),
+            gate: Gate::new(&root),
             overlaps: index.as_ref().map(|index| index.join("overlaps")),
             ledger: Ledger::new(index, &root),
             session,
@@ -160,6 +171,14 @@ impl Cache {
         self.session
             .as_ref()
             .ok_or_else(|| CacheError::Unusable(format!("the cache {} is open for reading alone", self.root.display())))
+    }
+
+    /// Says that this process relies on what these actions made. While the passage lives, nothing is given up; of what is
+    /// found there, nothing is given up after it either, as long as the cache is open.
+    pub fn rely_on(&self, keys: &[ActionKey]) -> Result<Option<Passage>, CacheError> {
+        let Some(session) = &self.session else { return Ok(None) };
+        let names: Vec<Digest> = keys.iter().map(|key| key.0).collect();
+        Ok(Some(self.gate.rely_on(session, &names)?))
     }
 
     /// Looks a key up; a hit is complete, or it is a miss. Damaged objects are quarantined when the cache is open for
@@ -226,6 +245,7 @@ impl Cache {
     pub fn claim(&self, key: ActionKey, force: bool, waiting: &mut dyn FnMut(&str)) -> Result<Claimed, CacheError> {
         self.session()?;
         let claim = Claim::take(&self.root.join("locks"), key, waiting)?;
+        let _passage = self.rely_on(&[key])?;
         if !force && let Lookup::Hit(record) = self.lookup(key)? {
             return Ok(Claimed::Hit(record));
         }

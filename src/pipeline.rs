@@ -17,7 +17,7 @@ mod nearest;
 mod params;
 mod plan;
 mod publish;
-mod resources;
+pub mod resources;
 mod schema;
 mod sniff;
 mod source;

@@ -94,7 +94,8 @@ impl Cache {
     }
 }
 
-fn measure(folder: &Path) -> io::Result<Total> {
+/// The files below a folder.
+pub(super) fn measure(folder: &Path) -> io::Result<Total> {
     let mut total = Total::default();
     for entry in list(folder)? {
         // Another process may be at work in there.

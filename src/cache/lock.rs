@@ -32,7 +32,8 @@ pub fn take(path: &Path) -> io::Result<File> {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens the file at `path`, made where it is missing, without locking it.
+pub fn open(path: &Path) -> io::Result<File> {
     fs_err::OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).open(path)
 }
 

@@ -1,9 +1,11 @@
 //! The private folder of temporary files of one open cache, and the removal of those of dead processes.
 
 use super::lock;
-use std::io;
+use crate::digest::Digest;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 /// A folder below `tmp/` that nobody else writes to. A kernel lock beside it tells that its owner lives.
@@ -11,7 +13,8 @@ use std::time::{Duration, SystemTime};
 pub struct Session {
     dir: PathBuf,
     lock_path: PathBuf,
-    _lock: fs_err::File,
+    /// Held; behind it, what this session relies on.
+    lock: Mutex<fs_err::File>,
     next: AtomicU64,
 }
 
@@ -26,8 +29,14 @@ impl Session {
             let Some(lock) = lock::try_take(&lock_path)? else { continue };
             let dir = tmp.join(name);
             fs_err::create_dir(&dir)?;
-            return Ok(Self { dir, lock_path, _lock: lock, next: AtomicU64::new(0) });
+            return Ok(Self { dir, lock_path, lock: Mutex::new(lock), next: AtomicU64::new(0) });
         }
+    }
+
+    /// Says that this session relies on these action keys or objects.
+    pub fn declare(&self, names: &[Digest]) -> io::Result<()> {
+        let bytes: Vec<u8> = names.iter().flat_map(|name| *name.as_bytes()).collect();
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).write_all(&bytes)
     }
 
     /// A path that nothing stands at.
@@ -41,6 +50,21 @@ impl Drop for Session {
         let _ = fs_err::remove_dir_all(&self.dir);
         let _ = fs_err::remove_file(&self.lock_path);
     }
+}
+
+/// When the session of this lock began, in nanoseconds since 1970, and what it relies on.
+pub fn declared(lock_path: &Path) -> io::Result<(i64, Vec<Digest>)> {
+    let name = lock_path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    let since = name.split('-').nth(1).and_then(|since| i64::from_str_radix(since, 16).ok());
+    let bytes = match fs_err::read(lock_path) {
+        Ok(bytes) => bytes,
+        // It ended just now.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    let names = bytes.chunks_exact(32).map(|name| Digest::from_bytes(name.try_into().expect("chunks of 32")));
+    // Of a name that is not ours nothing is known: all may be its.
+    Ok((since.unwrap_or(i64::MIN), names.collect()))
 }
 
 /// Removes what dead processes left in `tmp/`. What can't be removed stays: it harms nobody.

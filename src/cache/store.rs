@@ -2,6 +2,7 @@
 
 use super::copy::copy;
 use super::durable;
+use super::gate::Gate;
 use super::ledger::Ledger;
 use super::lock;
 use super::session::Session;
@@ -21,6 +22,7 @@ use std::sync::{Mutex, PoisonError};
 pub struct Store {
     dir: PathBuf,
     quarantine: PathBuf,
+    gate: Gate,
     /// Shards with names that may not be durable yet.
     unsynced: Mutex<BTreeSet<PathBuf>>,
 }
@@ -36,7 +38,7 @@ pub enum State {
 impl Store {
     pub fn new(root: &Path) -> Self {
         let (dir, quarantine) = (root.join("objects"), root.join("quarantine"));
-        Self { dir, quarantine, unsynced: Mutex::default() }
+        Self { dir, quarantine, gate: Gate::new(root), unsynced: Mutex::default() }
     }
 
     pub fn path(&self, digest: Digest) -> PathBuf {
@@ -79,7 +81,7 @@ impl Store {
     /// Stores bytes held in memory.
     pub fn put(&self, bytes: &[u8], session: &Session, ledger: &Ledger) -> io::Result<Digest> {
         let digest = Digest::of(bytes);
-        if !self.has(digest, ledger)? {
+        if !self.has(digest, session, ledger)? {
             let temp = session.path();
             durable::write_new(&temp, bytes)?;
             self.publish(&temp, digest, None, ledger)?;
@@ -150,7 +152,7 @@ impl Store {
         session: &Session,
         ledger: &Ledger,
     ) -> io::Result<()> {
-        if self.has(digest, ledger)? {
+        if self.has(digest, session, ledger)? {
             return fs_err::remove_file(path);
         }
         file.sync_all()?;
@@ -169,8 +171,13 @@ impl Store {
         self.publish(&temp, digest, looked.filter(|_| moved), ledger)
     }
 
-    /// Whether the store has an object, sound; a damaged one is taken away, so that good bytes can take its place.
-    fn has(&self, digest: Digest, ledger: &Ledger) -> io::Result<bool> {
+    /// Whether the store has an object, sound, for `session` to rely on; a damaged one is taken away, so that good bytes
+    /// can take its place.
+    fn has(&self, digest: Digest, session: &Session, ledger: &Ledger) -> io::Result<bool> {
+        if !self.path(digest).exists() {
+            return Ok(false);
+        }
+        let _passage = self.gate.rely_on(session, &[digest])?;
         match self.state(digest, ledger)? {
             State::Sound => Ok(true),
             State::Missing => Ok(false),

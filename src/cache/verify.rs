@@ -27,6 +27,8 @@ pub struct Verification {
     pub bytes: u64,
     pub records: u64,
     pub runs: u64,
+    /// Objects that records name and `cache gc` gave up.
+    pub given_up: u64,
     /// `None` where the index was not looked at: there is none, it is in use, or the cache is open for reading alone.
     pub index_entries: Option<u64>,
     pub problems: Vec<Problem>,
@@ -120,6 +122,8 @@ impl Cache {
     }
 
     fn verify_records(&self, sound: &BTreeSet<Digest>, found: &mut Verification) -> Result<(), CacheError> {
+        let given_up = self.given_up()?;
+        let mut gone = BTreeSet::new();
         for (name, path) in sharded(&self.root().join("actions"))? {
             let Some(key) = records::key_of(&name) else {
                 let what = "is not a record of this cache".into();
@@ -136,7 +140,12 @@ impl Cache {
             };
             let mut need = |object: Digest, whose: String| {
                 // A damaged object is in the list already, under its own name.
-                if !sound.contains(&object) && !self.object_path(object).exists() {
+                if sound.contains(&object) || self.object_path(object).exists() {
+                    return;
+                }
+                if given_up.contains(&object) {
+                    gone.insert(object);
+                } else {
                     let what = format!("{whose} is missing: object {object}");
                     found.problems.push(Problem { file: self.relative(&path), what });
                 }
@@ -151,6 +160,7 @@ impl Cache {
                 need(log.digest, format!("the log of {}", record.stage));
             }
         }
+        found.given_up = gone.len() as u64;
         Ok(())
     }
 

@@ -68,6 +68,13 @@ fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
     } else {
         printer.paint("NOT verified", Style::Bad)
     };
+    if verified.given_up > 0 {
+        let word = printer.paint("note:", Style::Note);
+        printer.line(&format!(
+            "{word} the bytes of {} objects were given up by `cache gc`; a run makes them again",
+            verified.given_up
+        ))?;
+    }
     printer.line(&format!("{verdict}: {} objects and {} records read again", verified.objects, verified.records))
 }
 

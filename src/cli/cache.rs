@@ -4,19 +4,25 @@ use super::App;
 use super::exit::CliError;
 use super::printer::{Style, bytes, table};
 
-/// Measure and check the cache
+/// Measure, check and clean the cache
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
     /// Show how much disk the cache uses, per kind of stage and per run
     Du,
     /// Hash every object and read every record again; changes nothing, exit code 3 where something is damaged
     Verify,
+    Gc(super::gc::Args),
+    Pin(super::pins::Args),
+    Unpin(super::pins::Args),
 }
 
 pub(super) fn run(app: &App, command: &Command) -> Result<(), CliError> {
     match command {
         Command::Du => du(app),
         Command::Verify => verify(app),
+        Command::Gc(args) => super::gc::run(app, args),
+        Command::Pin(args) => super::pins::pin(app, args),
+        Command::Unpin(args) => super::pins::unpin(app, args),
     }
 }
 
@@ -69,6 +75,9 @@ fn verify(app: &App) -> Result<(), CliError> {
                 format!("{count} {problems}; `cistage run` makes anew what it meets")
             }
         ))?;
+        if found.given_up > 0 {
+            app.printer.line(&format!("{} further objects were given up by `cache gc`", found.given_up))?;
+        }
     }
     if found.problems.is_empty() { Ok(()) } else { Err(CliError::Integrity) }
 }

@@ -231,20 +231,37 @@ impl<'a> Coordinator<'a> {
         let known: Vec<usize> = self.scheduler.all_known().filter(|i| !ahead.contains_key(i)).collect();
         let (plan, cache, sources, forced) = (self.plan, self.cache, self.sources, self.forced);
         let (tracks, places) = (&self.tracks, &self.places);
-        let find = |&i: &usize| {
+        let name = |&i: &usize| {
             let began = Instant::now();
             let step = &plan.steps[i];
             let inputs = inputs(step, sources, tracks, places);
             let digests = inputs.iter().map(|(port, input)| (port.clone(), input.artifact.digest)).collect();
             let manifest = manifest::manifest(step, digests);
             let key = manifest.key();
-            let lookup = if forced[i] { Ok(Lookup::Miss { damage: Vec::new() }) } else { cache.lookup(key) };
-            (i, Ahead { inputs, manifest, key, lookup, seconds: began.elapsed().as_secs_f64() })
+            let unseen = Ok(Lookup::Miss { damage: Vec::new() });
+            (i, Ahead { inputs, manifest, key, lookup: unseen, seconds: began.elapsed().as_secs_f64() })
         };
         // A chain has one at a time, which other threads would not make faster.
-        let found: Vec<(usize, Ahead)> =
-            if known.len() < 8 { known.iter().map(find).collect() } else { known.par_iter().map(find).collect() };
-        self.ahead.extend(found);
+        let many = known.len() >= 8;
+        let mut named: Vec<(usize, Ahead)> =
+            if many { known.par_iter().map(name).collect() } else { known.iter().map(name).collect() };
+        let keys: Vec<ActionKey> = named.iter().map(|(_, ahead)| ahead.key).collect();
+        let passage = cache.rely_on(&keys);
+        let look = |(i, ahead): &mut (usize, Ahead)| {
+            let began = Instant::now();
+            ahead.lookup = match &passage {
+                Err(error) => Err(CacheError::Unusable(error.to_string())),
+                Ok(_) if forced[*i] => return,
+                Ok(_) => cache.lookup(ahead.key),
+            };
+            ahead.seconds += began.elapsed().as_secs_f64();
+        };
+        if many {
+            named.par_iter_mut().for_each(look)
+        } else {
+            named.iter_mut().for_each(look)
+        }
+        self.ahead.extend(named);
     }
 
     fn action(&mut self, i: usize) -> Action<'a> {

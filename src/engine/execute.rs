@@ -144,6 +144,7 @@ impl Attempt<'_> {
         let started = clock::now();
         let work = WorkDir::create(&self.cache.scratch(self.action.key), self.is_command())?;
         let outputs = self.run_in(&work)?;
+        self.compare_with_before(&outputs)?;
         let record = ActionRecord {
             schema: RECORD_SCHEMA.to_owned(),
             key: self.action.key,
@@ -161,6 +162,22 @@ impl Attempt<'_> {
         drop(work);
         claim.commit(self.cache, record.clone())?;
         Ok(Ending::Ran(Box::new(record)))
+    }
+
+    /// Says where an action that was executed before made other bytes then.
+    fn compare_with_before(&self, outputs: &BTreeMap<PortName, Artifact>) -> Result<(), Stop> {
+        let Some(before) = self.cache.record(self.action.key)? else { return Ok(()) };
+        for (port, old) in &before.outputs {
+            let Some(new) = outputs.get(port).filter(|new| new.digest != old.digest) else { continue };
+            let message = format!(
+                "`{port}` has other bytes than the same action made in run {} ({} -> {}): this stage is not deterministic",
+                before.run,
+                old.digest.short(),
+                new.digest.short()
+            );
+            self.recorder.emit(EventKind::Warning { stage: Some(self.action.step.name.clone()), message });
+        }
+        Ok(())
     }
 
     /// From the prepared inputs to the stored outputs.

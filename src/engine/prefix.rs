@@ -7,7 +7,7 @@
 use super::execute::Action;
 use super::recorder::Recorder;
 use super::{clock, environment, outputs};
-use crate::action::{ActionManifest, ActionRecord, Cost, RECORD_SCHEMA};
+use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, RECORD_SCHEMA};
 use crate::artifact::{Artifact, Format};
 use crate::cache::{Cache, CacheError, Claimed, Lookup};
 use crate::event::EventKind;
@@ -42,6 +42,8 @@ pub(super) fn points(step: &Step, manifest: &ActionManifest) -> Vec<Point> {
 
 /// The last point whose state is there.
 pub(super) fn newest<'a>(points: &'a [Point], cache: &Cache) -> Result<Option<(&'a Point, Artifact)>, CacheError> {
+    let keys: Vec<ActionKey> = points.iter().map(|point| point.state.key()).collect();
+    let _passage = cache.rely_on(&keys)?;
     for point in points.iter().rev() {
         if let Lookup::Hit(record) = cache.lookup(point.state.key())?
             && let Some(state) = record.outputs.get(&port())

@@ -57,7 +57,11 @@ fn whole(value: &Value) -> Option<u32> {
 }
 
 fn bytes(value: &Value) -> Option<u64> {
-    let Some(text) = value.as_str() else { return value.as_u64() };
+    value.as_str().map_or_else(|| value.as_u64(), parse_bytes)
+}
+
+/// A size as people write it, `2GiB`, in bytes.
+pub fn parse_bytes(text: &str) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| c.is_ascii_alphabetic())?);
     let factor: u64 = match unit.to_ascii_lowercase().as_str() {
         "b" => 1,
@@ -77,7 +81,12 @@ fn bytes(value: &Value) -> Option<u64> {
 }
 
 fn seconds(value: &Value) -> Option<u64> {
-    let mut rest = value.as_str()?;
+    parse_seconds(value.as_str()?)
+}
+
+/// A span of time as people write it, `1h30m`, in seconds.
+pub fn parse_seconds(text: &str) -> Option<u64> {
+    let mut rest = text;
     let mut total = 0_u64;
     while !rest.is_empty() {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;

@@ -5,6 +5,7 @@ mod caching;
 mod engine;
 mod failing;
 mod flagship;
+mod gc;
 mod kill;
 mod layers;
 mod leakage;
