@@ -55,7 +55,7 @@ mod verify;
 pub(crate) mod tests;
 
 use gate::{Gate, Passage};
-use ledger::Ledger;
+use ledger::{Generation, Ledger};
 use records::{Found, Records};
 use runs::Runs;
 use session::Session;
@@ -407,16 +407,28 @@ impl Cache {
                 made.extend(self.record(key)?);
             }
         } else {
-            let records = self.records()?;
-            let all: Vec<(Digest, ActionKey)> =
-                records.iter().flat_map(|r| r.outputs.values().map(|o| (o.digest, r.key))).collect();
-            self.ledger.rebuild(&all, generation);
-            made = records;
+            made = self.records()?;
+            self.index(&made, generation);
         }
         // The record has the last word, whatever the index says.
         made.retain(|r| r.outputs.values().any(|o| o.digest == digest));
         made.sort_by(|a, b| (&b.started, b.key).cmp(&(&a.started, a.key)));
         Ok(made.into_iter().map(|r| r.key).collect())
+    }
+}
+
+impl Cache {
+    /// Makes the index anew from the records; gives how many outputs it knows then.
+    pub fn rebuild_index(&self) -> Result<usize, CacheError> {
+        let generation = self.records.generation()?;
+        Ok(self.index(&self.records()?, generation))
+    }
+
+    fn index(&self, records: &[ActionRecord], generation: Generation) -> usize {
+        let made = records.iter().flat_map(|r| r.outputs.values().map(|output| (output.digest, r.key)));
+        let made: Vec<(Digest, ActionKey)> = made.collect();
+        self.ledger.rebuild(&made, generation);
+        made.len()
     }
 }
 

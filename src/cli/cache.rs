@@ -11,6 +11,8 @@ pub(super) enum Command {
     Du,
     /// Hash every object and read every record again; changes nothing, exit code 3 where something is damaged
     Verify,
+    /// Make the index anew from the records: nothing is lost with it, and queries are quick again
+    RebuildIndex,
     Gc(super::gc::Args),
     Pin(super::pins::Args),
     Unpin(super::pins::Args),
@@ -20,6 +22,7 @@ pub(super) fn run(app: &App, command: &Command) -> Result<(), CliError> {
     match command {
         Command::Du => du(app),
         Command::Verify => verify(app),
+        Command::RebuildIndex => rebuild_index(app),
         Command::Gc(args) => super::gc::run(app, args),
         Command::Pin(args) => super::pins::pin(app, args),
         Command::Unpin(args) => super::pins::unpin(app, args),
@@ -46,6 +49,14 @@ fn du(app: &App) -> Result<(), CliError> {
     rows.push(vec!["by run".to_owned()]);
     rows.extend(usage.runs.iter().rev().map(|(run, total)| row(&format!("  {run}"), total)));
     app.printer.document(&table(&rows, &[1, 2]))
+}
+
+fn rebuild_index(app: &App) -> Result<(), CliError> {
+    let outputs = app.open_cache()?.rebuild_index()?;
+    if app.printer.json {
+        return app.printer.json(&serde_json::json!({ "outputs": outputs }));
+    }
+    app.printer.line(&format!("the index knows {outputs} outputs"))
 }
 
 fn verify(app: &App) -> Result<(), CliError> {

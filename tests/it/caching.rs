@@ -110,6 +110,10 @@ fn the_index_is_never_needed() {
     ws.write("cache/index", "garbage");
     assert_eq!(ws.run(&[]), ["a hit", "b hit", "c hit"]);
     assert_eq!(ws.cistage(&["audit", "c.text"]).code, 0);
+    fs_err::remove_dir_all(ws.path("cache/index")).ok();
+    let rebuilt = ws.cistage(&["cache", "rebuild-index"]);
+    assert_eq!((rebuilt.code, rebuilt.stdout.as_str()), (0, "the index knows 3 outputs\n"));
+    assert_eq!(ws.cistage(&["audit", "c.text"]).code, 0);
 }
 
 #[test]
