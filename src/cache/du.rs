@@ -122,7 +122,7 @@ mod tests {
         assert_eq!((usage.objects.files, usage.kinds["split"].files, usage.records), (7, 6, 1));
         assert_eq!((usage.unreferenced.files, usage.unreferenced.bytes), (1, 17));
         assert_eq!(usage.stages.values().collect::<Vec<_>>(), usage.kinds.values().collect::<Vec<_>>());
-        // Beside the objects: the record of the action, the file of the format, the lock of this session.
-        assert_eq!(usage.total.files, usage.objects.files + 3);
+        // Beside the objects: the record of the action, the file of the format, the lock of this session, the gate.
+        assert_eq!(usage.total.files, usage.objects.files + 4);
     }
 }
