@@ -11,7 +11,7 @@
 //! scratch/<action key>/               unfinished work
 //! pins/<hex>.json                     what is never given up
 //! given-up/<session>.json             which objects `cache gc` gave up
-//! locks/  tmp/  trash/  quarantine/   kernel locks; files being written; what is given up; what was damaged
+//! locks/  tmp/  quarantine/           kernel locks; files being written or given up; what was damaged
 //! index/                              sled, and `memo`: digests of unchanged files
 //! ```
 

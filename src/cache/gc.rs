@@ -172,8 +172,9 @@ impl Cache {
 
     /// Carries a plan out, but for what somebody relies on by now; the plan then says what really went.
     pub fn apply_gc(&self, plan: &mut Plan) -> Result<(), CacheError> {
-        let trash = self.root().join("trash");
-        fs_err::create_dir_all(&trash)?;
+        // Moved aside while the gate is shut, removed after it: what a kill leaves there is swept with the session.
+        let aside = self.session()?.path();
+        fs_err::create_dir(&aside)?;
         {
             let (_shut, relied) = self.gate.shut(&self.root().join("tmp"))?;
             let (in_use, seen) = (self.in_use(&relied)?, self.seen()?);
@@ -202,10 +203,10 @@ impl Cache {
             // Said before it is done: an object that is gone was given up, or else it is missing.
             self.remember_given_up(&plan.as_given_up())?;
             for object in plan.given_up.iter().flat_map(|candidate| &candidate.members) {
-                fs_err::rename(self.object_path(*object), trash.join(object.hex()))?;
+                fs_err::rename(self.object_path(*object), aside.join(object.hex()))?;
             }
         }
-        fs_err::remove_dir_all(&trash)?;
+        fs_err::remove_dir_all(&aside)?;
         plan.scratch.retain(|key| self.remove_scratch(*key, plan.grace).unwrap_or(false));
         Ok(())
     }
