@@ -158,7 +158,8 @@ def chain_and_wide(table, base, tools, shape, n, reps):
         cold, noop, third, counts = [], [], [], []
         for rep in range(reps):
             values = dict.fromkeys(range(1, n + 1), 1)
-            d = fresh(base, f"{shape}-{name}")
+            # A new folder each time: ext4 is slow to give out the inodes of files deleted seconds ago.
+            d = fresh(base, f"{shape}-{name}-{rep}")
             tool.write(d, shape, n, values)
             cold.append(timed(tool.run(), d))
             counts.append(ran(d))

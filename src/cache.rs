@@ -456,7 +456,7 @@ impl Claim {
         };
         // Bytes before record: a crash here leaves garbage, not a lie.
         cache.store.sync()?;
-        let committed = cache.records.publish(&session.path(), &record)?;
+        let committed = cache.records.publish(&session.path(), &record, &cache.ledger)?;
         cache.ledger.made(&record, committed);
         match fs_err::remove_dir_all(cache.scratch(record.key)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),

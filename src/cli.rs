@@ -3,7 +3,6 @@
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 mod audit;
 mod cache;
@@ -92,7 +91,7 @@ struct App {
 }
 
 /// Reads the command line, does what it says, and gives the exit code.
-pub fn main() -> ExitCode {
+pub fn main() -> u8 {
     if let Some(job) = job(std::env::args_os()) {
         return crate::engine::worker(&job);
     }
@@ -103,11 +102,11 @@ pub fn main() -> ExitCode {
         && let Err(error) = change_to(directory)
     {
         printer.error(&format!("can't change to {}: {error}", directory.display()), None);
-        return ExitCode::from(2);
+        return 2;
     }
     let app = App { cache: global.cache, printer, verbose: global.verbose };
     match dispatch(&app, args.command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(error) => error.report(&app.printer),
     }
 }

@@ -32,6 +32,11 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Puts bytes at a name in one step: before it the old file, after it the new one.
 pub fn replace(temp: &Path, to: &Path, bytes: &[u8]) -> io::Result<()> {
     write_new(temp, bytes)?;
+    place(temp, to)
+}
+
+/// Gives a file of durable bytes its name, durable too; the name's folder is made where there is none.
+pub fn place(temp: &Path, to: &Path) -> io::Result<()> {
     let dir = to.parent().expect("a file of the cache has a folder");
     make_dir(dir)?;
     fs_err::rename(temp, to).inspect_err(|_| {

@@ -1,7 +1,7 @@
 //! Action records: what each key produced, one sealed JSON file each.
 
 use super::ledger::{Generation, Ledger, set_aside};
-use super::stamp::{Stamp, now};
+use super::stamp::{self, Stamp, now};
 use super::{durable, seal};
 use crate::action::{ActionKey, ActionRecord};
 use crate::digest::Digest;
@@ -75,14 +75,23 @@ impl Records {
     }
 
     /// Writes a record in one step; gives the change of the generation.
-    pub fn publish(&self, temp: &Path, record: &ActionRecord) -> io::Result<Generation> {
+    pub fn publish(&self, temp: &Path, record: &ActionRecord, ledger: &Ledger) -> io::Result<Generation> {
         let path = self.path(record.key);
         let mut change = Generation::default();
         if let Ok(old) = fs_err::symlink_metadata(&path) {
             change.subtract(record.key, Stamp::of(&old));
         }
-        durable::replace(temp, &path, &seal::seal(record))?;
-        change.add(record.key, Stamp::of(&fs_err::symlink_metadata(&path)?));
+        let bytes = seal::seal(record);
+        durable::write_new(temp, &bytes)?;
+        let file = fs_err::File::open(temp)?;
+        let modified = stamp::set_modified_now(&file)?;
+        durable::place(temp, &path)?;
+        // The file that we hold, if it still is the one at that name: it was private until now.
+        let (ours, there) = (Stamp::of(&file.metadata()?), Stamp::of(&fs_err::symlink_metadata(&path)?));
+        if ours == there {
+            ledger.vouch(&memo_name(record.key), there, modified, Digest::of(&bytes));
+        }
+        change.add(record.key, there);
         Ok(change)
     }
 

@@ -4,7 +4,6 @@ use super::printer::Printer;
 use crate::cache::CacheError;
 use crate::engine::EngineError;
 use crate::pipeline::Problems;
-use std::process::ExitCode;
 
 #[derive(Debug)]
 pub(super) enum CliError {
@@ -38,29 +37,29 @@ impl CliError {
     }
 
     /// Says what is wrong on stderr, and gives the exit code.
-    pub(super) fn report(self, printer: &Printer) -> ExitCode {
+    pub(super) fn report(self, printer: &Printer) -> u8 {
         match self {
             Self::Input { message, help } => {
                 printer.error(&message, help.as_deref());
-                ExitCode::from(2)
+                2
             }
             Self::Problems(problems) => {
                 printer.problems(&problems);
-                ExitCode::from(2)
+                2
             }
             Self::Failed(message) => {
                 printer.error(&message, None);
-                ExitCode::from(1)
+                1
             }
             Self::Unchecked(message) => {
                 printer.error(&message, None);
-                ExitCode::from(3)
+                3
             }
-            Self::FailedQuietly => ExitCode::from(1),
-            Self::InputQuietly => ExitCode::from(2),
-            Self::Integrity => ExitCode::from(3),
-            Self::Interrupted => ExitCode::from(130),
-            Self::ClosedPipe => ExitCode::SUCCESS,
+            Self::FailedQuietly => 1,
+            Self::InputQuietly => 2,
+            Self::Integrity => 3,
+            Self::Interrupted => 130,
+            Self::ClosedPipe => 0,
         }
     }
 }

@@ -10,7 +10,6 @@ use std::io::{BufRead, Read, Write};
 use std::os::fd::FromRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,10 +18,10 @@ use std::time::{Duration, Instant};
 const PROGRESS: Duration = Duration::from_millis(100);
 
 /// Runs one job file, or the job that is the first line of standard input (`-`): the body of the hidden command `worker`.
-pub fn worker(job: &Path) -> ExitCode {
+pub fn worker(job: &Path) -> u8 {
     let sink = Arc::new(match Lines::new() {
         Ok(lines) => lines,
-        Err(_) => return ExitCode::FAILURE,
+        Err(_) => return 1,
     });
     let message = match catch_unwind(AssertUnwindSafe(|| work(job, &sink))) {
         Ok(Ok(made)) => Message::Done(made),
@@ -39,7 +38,7 @@ pub fn worker(job: &Path) -> ExitCode {
     };
     let failed = matches!(message, Message::Failed { .. });
     sink.say(&message);
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    u8::from(failed)
 }
 
 fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
