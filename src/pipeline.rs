@@ -14,6 +14,7 @@ mod graph;
 mod kinds;
 mod matrix;
 mod nearest;
+mod node;
 mod params;
 mod plan;
 mod publish;

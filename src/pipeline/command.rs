@@ -2,8 +2,8 @@
 
 use super::diagnostics::{Diagnostics, Span};
 use super::nearest::suggestion;
+use super::node::{Content, Entry, Node};
 use super::params::{Params, is_name};
-use super::source::{Content, Entry, Node};
 use super::spec::StageSpec;
 use crate::stages::shell::{self, Piece, Place};
 use serde_json::{Map, Value};

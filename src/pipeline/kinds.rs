@@ -2,7 +2,7 @@
 
 use super::diagnostics::{Diagnostics, Span};
 use super::nearest::suggestion;
-use super::source::{Content, Node};
+use super::node::{Content, Node};
 use super::spec::StageSpec;
 use crate::stages::{ParamProblem, StageKind};
 use serde_json::{Map, Value};

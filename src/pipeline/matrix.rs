@@ -1,7 +1,7 @@
 //! `matrix:` — one branch of a stage for each combination of values, and of the stages after it.
 
 use super::diagnostics::{Diagnostics, Span};
-use super::source::{Content, Entry, Node, describe};
+use super::node::{Content, Entry, Node, describe};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 

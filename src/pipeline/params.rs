@@ -2,7 +2,8 @@
 
 use super::diagnostics::{Diagnostics, Span};
 use super::nearest::suggestion;
-use super::source::{self, Content, Entry, Node, describe};
+use super::node::{Content, Entry, Node, describe};
+use super::source;
 use super::{Options, Problem};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;

@@ -2,8 +2,8 @@
 
 use super::command::ending;
 use super::diagnostics::Diagnostics;
+use super::node::{Content, Entry};
 use super::plan::Branches;
-use super::source::{Content, Entry};
 use super::spec::{inside, overlaps};
 use super::wiring::{Catalog, From};
 use crate::artifact::Format;

@@ -2,7 +2,7 @@
 
 use super::diagnostics::Diagnostics;
 use super::nearest::suggestion;
-use super::source::{Content, Node};
+use super::node::{Content, Node};
 use crate::stage::Resources;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use super::diagnostics::{Diagnostics, Span};
 use super::nearest::suggestion;
-use super::source::{Content, Entry, Node};
+use super::node::{Content, Entry, Node};
 use crate::artifact::Format;
 use crate::name::{PortName, StageName};
 use crate::stages::{Declared, StageKind};

@@ -2,7 +2,7 @@
 
 use super::diagnostics::{Diagnostics, Span};
 use super::nearest::{nearest, suggestion};
-use super::source::{Content, Node};
+use super::node::{Content, Node};
 use super::spec::StageSpec;
 use crate::artifact::Format;
 use crate::name::PortName;

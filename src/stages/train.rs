@@ -1,52 +1,28 @@
 //! `train`: trains a BERT regressor, from scratch or from an earlier model.
 
+mod reporter;
+mod shape;
+
 use crate::artifact::Format;
 use crate::data;
 use crate::data::labelled::Labelled;
 use crate::digest::Digest;
 use crate::model::folder::{Model, Tokenizer};
-use crate::model::{Bert, BertConfig, Layout, ModelError, with_threads};
+use crate::model::{Bert, Layout, ModelError, with_threads};
 use crate::name::PortName;
 use crate::seed::Seed;
-use crate::stage::{
-    Contract, Estimate, Machine, Port, Prefix, Reached, Resources, Size, Stage, StageContext, StageError,
-};
+use crate::stage::{Contract, Estimate, Machine, Port, Prefix, Resources, Size, Stage, StageContext, StageError};
 use crate::training::checkpoint::{self, Checkpoints, Saved};
-use crate::training::{self, Epoch, FitError, Fitted, Fused, Kept, LabelScale, Loss, Schedule, Training, Watch, fit};
+use crate::training::{self, FitError, Fitted, Fused, Kept, LabelScale, Loss, Schedule, Training, fit};
+use reporter::Reporter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::time::Instant;
 
-/// The size of a model trained from scratch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ModelShape {
-    pub layers: usize,
-    pub hidden: usize,
-    pub heads: usize,
-    pub intermediate: usize,
-    /// Of hidden states, attention weights, and before the head.
-    pub dropout: f64,
-    pub max_positions: usize,
-    pub layer_norm_eps: f64,
-}
-
-impl Default for ModelShape {
-    fn default() -> Self {
-        Self {
-            layers: 12,
-            hidden: 768,
-            heads: 12,
-            intermediate: 3072,
-            dropout: 0.1,
-            max_positions: 512,
-            layer_norm_eps: 1e-12,
-        }
-    }
-}
+pub use shape::ModelShape;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -261,33 +237,6 @@ impl Stage for Train {
         let folder = ctx.output("model", Format::Model);
         let path = ctx.output("metrics", Format::Metrics);
         self.write(made, &folder, &path)
-    }
-}
-
-impl ModelShape {
-    fn config(&self, vocab_size: usize, padding: usize) -> BertConfig {
-        BertConfig {
-            hidden_dropout_prob: self.dropout,
-            attention_probs_dropout_prob: self.dropout,
-            max_position_embeddings: self.max_positions,
-            layer_norm_eps: self.layer_norm_eps,
-            pad_token_id: Some(padding),
-            ..BertConfig::new(vocab_size, self.layers, self.hidden, self.heads, self.intermediate)
-        }
-    }
-
-    /// A message about `config.json`, in the words of these parameters.
-    fn own_words(&self, message: &str) -> String {
-        [
-            ("hidden_dropout_prob", "dropout"),
-            ("hidden_size", "hidden"),
-            ("num_hidden_layers", "layers"),
-            ("num_attention_heads", "heads"),
-            ("intermediate_size", "intermediate"),
-            ("max_position_embeddings", "max_positions"),
-        ]
-        .iter()
-        .fold(message.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours))
     }
 }
 
@@ -511,111 +460,6 @@ fn warn_if_constant(fitted: &Fitted, targets: &[f64], ctx: &StageContext<'_>) {
              training needs `center_labels: true`, more `warmup_steps`, or more epochs; a loss that never falls wants a lower `learning_rate`, one that still falls a higher",
             fitted.spread
         ));
-    }
-}
-
-/// Passes the loop's news on to the stage's context.
-struct Reporter<'a, 'b> {
-    ctx: &'a StageContext<'b>,
-    stage: &'a Train,
-    start: &'a Model,
-    counts: Counts,
-    batch: u64,
-    identity: Digest,
-    /// When a state was last left for longer trainings.
-    sealed: Instant,
-}
-
-/// A state takes three times the room of a model: shorter stretches of training are rather made again.
-const WORTH_A_STATE: Duration = Duration::from_secs(60);
-
-impl Reporter<'_, '_> {
-    fn progress(&self, step: u64, of: u64) {
-        let rows = self.counts.rows as u64;
-        let per_epoch = rows.div_ceil(self.batch);
-        let done = step / per_epoch * rows + (step % per_epoch) * self.batch;
-        self.ctx.progress(done, of / per_epoch * rows, "samples");
-    }
-
-    /// Leaves what a training of so many epochs would have made, and the state that a longer one goes on from.
-    fn seal(&mut self, training: &Training<'_>) -> Result<Reached, StageError> {
-        let epoch = training.epochs();
-        let name = PathBuf::from(format!("epoch-{epoch}"));
-        let folder = self.ctx.output_dir.join(&name);
-        fs_err::create_dir_all(&folder)?;
-        let failed = |e: FitError| StageError::Failed(e.to_string());
-        let mut outputs = BTreeMap::new();
-        let ends = epoch == self.stage.epochs;
-        if !ends {
-            let fitted = training.fitted().map_err(failed)?;
-            let made = made(self.start, fitted, training.step(), self.counts);
-            let files = ["model", "metrics.json"].map(|file| name.join(file));
-            let [model, metrics] = files.clone().map(|file| self.ctx.output_dir.join(file));
-            self.stage.until(epoch).write(made, &model, &metrics)?;
-            let port = |name: &str| PortName::parse(name).expect("our own port");
-            outputs.extend(["model", "metrics"].map(port).into_iter().zip(files));
-        }
-        let mut state = None;
-        if ends || self.sealed.elapsed() > WORTH_A_STATE {
-            let file = name.join("state");
-            training.save(&self.ctx.output_dir.join(&file), self.identity).map_err(failed)?;
-            self.sealed = Instant::now();
-            state = Some(file);
-        }
-        Ok(Reached { prefix: epoch as usize - 1, outputs, state })
-    }
-}
-
-impl Watch for Reporter<'_, '_> {
-    fn resumed(&mut self, step: u64, of: u64) {
-        self.ctx.note(&format!("resumed at step {step} of {of}"));
-        self.progress(step, of);
-    }
-
-    fn step(&mut self, step: u64, of: u64, loss: f64, norm: f64, rate: f64) {
-        self.ctx.metric("loss", step, loss);
-        self.ctx.metric("grad_norm", step, norm);
-        self.ctx.metric("learning_rate", step, rate);
-        self.progress(step, of);
-    }
-
-    fn reached(&mut self, training: &Training<'_>) -> Result<(), FitError> {
-        match self.seal(training) {
-            Ok(reached) => self.ctx.reached(reached),
-            // A full disk must not end a training of days: what fails here is only of use to others.
-            Err(error) => self.ctx.warning(&format!("epoch {} can't be kept: {error}", training.epochs())),
-        }
-        Ok(())
-    }
-
-    fn checkpoint(&mut self, step: u64, saved: std::io::Result<Duration>) {
-        match saved {
-            Ok(took) => self.ctx.metric("checkpoint_seconds", step, took.as_secs_f64()),
-            Err(error) => self.ctx.warning(&format!(
-                "no checkpoint could be saved after step {step}: {error}; the training goes on, a kill would cost what \
-                 was made since the last one"
-            )),
-        }
-    }
-
-    fn speed(&mut self, step: u64, samples_per_second: f64) {
-        self.ctx.metric("samples_per_second", step, samples_per_second);
-    }
-
-    fn epoch(&mut self, epoch: &Epoch) {
-        let number = u64::from(epoch.epoch);
-        self.ctx.metric("epoch_loss", number, epoch.loss);
-        let Some(agreement) = epoch.validation else { return };
-        self.ctx.metric("validation_mse", number, agreement.mse);
-        for (name, value) in [("validation_r2", agreement.r2), ("validation_pearson", agreement.pearson)] {
-            if let Some(value) = value {
-                self.ctx.metric(name, number, value);
-            }
-        }
-    }
-
-    fn is_cancelled(&self) -> bool {
-        self.ctx.is_cancelled()
     }
 }
 
