@@ -1,7 +1,7 @@
 //! Links the program for Linux to a fixed address.
 //!
-//! A position-independent one has some thirty thousand pointers moved at each start: half of the time that
-//! `cistage --version` takes, paid again by the worker process of every stage.
+//! A position-independent one has some thirty thousand pointers moved at each start: a tenth or more of
+//! the time that `cistage --version` takes, paid again by the worker process of every stage.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

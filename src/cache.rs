@@ -415,9 +415,7 @@ impl Cache {
         made.sort_by(|a, b| (&b.started, b.key).cmp(&(&a.started, a.key)));
         Ok(made.into_iter().map(|r| r.key).collect())
     }
-}
 
-impl Cache {
     /// Makes the index anew from the records; gives how many outputs it knows then.
     pub fn rebuild_index(&self) -> Result<usize, CacheError> {
         let generation = self.records.generation()?;

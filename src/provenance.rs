@@ -25,7 +25,7 @@ mod tests;
 
 pub use difference::{Because, differences};
 pub use history::{Earlier, History};
-pub use leakage::{Counting, EVALUATIONS, Leakage, Seen, leakage, lineage};
+pub use leakage::{Counting, EVALUATIONS, Leakage, Seen, leakage, lineages};
 pub use lineage::{Lineage, Made, MadeBy, SourceFile};
 pub use render::render;
 pub use target::{Audit, Part, audit};

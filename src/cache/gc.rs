@@ -4,7 +4,8 @@
 
 use super::gate::Relied;
 use super::given_up::{GivenUp, GivenUpAction};
-use super::records::{list, sharded};
+use super::records::{Found, list, sharded};
+use super::session::is_older_than;
 use super::stamp::now;
 use super::{Cache, CacheError, Total, lock};
 use crate::action::ActionKey;
@@ -13,8 +14,9 @@ use crate::digest::Digest;
 use crate::name::StageName;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// What to keep.
@@ -24,7 +26,7 @@ pub struct Policy {
     pub keep_runs: usize,
     /// Whatever is younger.
     pub grace: Duration,
-    /// Give up no more than it takes to free so many bytes, the cheapest to make again first; `None`: all that nothing keeps.
+    /// Give up no more outputs than it takes to free so many bytes, the cheapest to make again first; `None`: all that nothing keeps.
     pub free: Option<u64>,
 }
 
@@ -99,15 +101,23 @@ impl Cache {
         newest.reverse();
         // What stands at a published path is what the newest run put there.
         let (mut paths, mut published) = (BTreeSet::new(), BTreeSet::new());
-        for (place, id) in newest.iter().enumerate() {
-            let Some(run) = self.run(id)? else { continue };
+        let mut recent = policy.keep_runs;
+        for id in &newest {
+            let run = match self.runs.read(id)? {
+                Some(Ok(run)) => run,
+                Some(Err(what)) => return Err(unsure(format!("the record of run {id} {what}"))),
+                // It is under way, or was killed.
+                None => continue,
+            };
+            let is_recent = recent > 0;
+            recent = recent.saturating_sub(1);
             published.extend(run.published.into_iter().filter(|(path, _)| paths.insert(path.clone())).map(|(_, d)| d));
             keep(vec![run.text], Reason::Recipes);
             for step in &run.steps {
                 keep(step.key.map(|key| key.0).into_iter().collect(), Reason::Recipes);
                 keep(step.log.iter().map(|log| log.digest).collect(), Reason::Recipes);
                 for artifact in step.outputs.values() {
-                    if place < policy.keep_runs {
+                    if is_recent {
                         keep(self.objects_of(artifact), Reason::Recent);
                     }
                     if published.contains(&artifact.digest) {
@@ -116,7 +126,14 @@ impl Cache {
                 }
             }
         }
-        let records = self.records()?;
+        let mut records = Vec::new();
+        for key in self.records.keys()? {
+            match self.records.read(key, &self.ledger)? {
+                Found::Record(record) => records.push(record),
+                Found::Damaged(what) => return Err(unsure(format!("the record of {} {what}", key.0.short()))),
+                Found::Missing => {}
+            }
+        }
         for record in &records {
             let log = record.log.iter().map(|log| log.digest);
             keep(record.parent.into_iter().chain([record.key.0]).chain(log).collect(), Reason::Recipes);
@@ -203,7 +220,11 @@ impl Cache {
             // Said before it is done: an object that is gone was given up, or else it is missing.
             self.remember_given_up(&plan.as_given_up())?;
             for object in plan.given_up.iter().flat_map(|candidate| &candidate.members) {
-                fs_err::rename(self.object_path(*object), aside.join(object.hex()))?;
+                match fs_err::rename(self.object_path(*object), aside.join(object.hex())) {
+                    // Somebody found it damaged, and was quicker.
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                    result => result?,
+                }
             }
         }
         fs_err::remove_dir_all(&aside)?;
@@ -263,13 +284,17 @@ impl Cache {
     }
 }
 
+/// What is damaged may have kept something: nothing is given up then.
+fn unsure(what: String) -> CacheError {
+    CacheError::Unusable(format!(
+        "{what}: nothing is given up; `cistage cache verify` says more, a run mends what it meets"
+    ))
+}
+
 /// Whether nothing in a folder was changed for so long.
-fn is_idle(folder: &std::path::Path, grace: Duration) -> bool {
-    let old = |path: &std::path::Path| {
-        let modified = fs_err::symlink_metadata(path).and_then(|metadata| metadata.modified());
-        modified.is_ok_and(|at| at.elapsed().is_ok_and(|age| age >= grace))
-    };
-    old(folder) && list(folder).is_ok_and(|entries| entries.iter().all(|entry| old(&entry.path())))
+fn is_idle(folder: &Path, grace: Duration) -> bool {
+    is_older_than(folder, grace)
+        && list(folder).is_ok_and(|entries| entries.iter().all(|entry| is_older_than(&entry.path(), grace)))
 }
 
 impl Candidate {

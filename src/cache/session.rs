@@ -84,7 +84,8 @@ pub fn sweep(tmp: &Path) {
     }
 }
 
-fn is_older_than(path: &Path, age: Duration) -> bool {
+/// Whether a file or folder was last changed longer ago than this.
+pub fn is_older_than(path: &Path, age: Duration) -> bool {
     let modified = fs_err::symlink_metadata(path).and_then(|m| m.modified());
     modified.is_ok_and(|at| SystemTime::now().duration_since(at).is_ok_and(|old| old > age))
 }

@@ -14,7 +14,9 @@ pub(super) enum Command {
     /// Make the index anew from the records: nothing is lost with it, and queries are quick again
     RebuildIndex,
     Gc(super::gc::Args),
+    /// Keep an artifact, or all that a run was for, whatever `cache gc` is told
     Pin(super::pins::Args),
+    /// Let a pinned artifact go again when `cache gc` wants it
     Unpin(super::pins::Args),
 }
 

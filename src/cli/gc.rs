@@ -22,7 +22,7 @@ pub(super) struct Args {
     /// Do it; without this, only the plan is shown
     #[arg(long)]
     apply: bool,
-    /// Free no more than this, the cheapest to make again first: 50GB, 200MiB
+    /// Stop when so much is freed, the cheapest to make again first: 50GB, 200MiB
     #[arg(long, value_name = "SIZE", value_parser = size)]
     free: Option<u64>,
     /// Keep all outputs of so many of the newest runs

@@ -6,7 +6,6 @@ use crate::artifact::Artifact;
 use crate::cache::Pin;
 use crate::provenance::{self, Lineage};
 
-/// Keep an artifact, or all that a run was for, whatever `cache gc` is told (unpin: let it go again)
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// A file, a digest or 8 and more hex digits of one, STAGE.PORT of the newest run, or a run id; without it, the pins are listed

@@ -98,13 +98,13 @@ impl Wanted {
         (self.rows.iter().map(|(rows, _)| rows).sum(), self.rows.len() as u64)
     }
 
-    /// Searches the rows of a file, on the current pool of threads.
-    pub fn search(&self, path: &Path, label: &str) -> Result<Found, DataError> {
+    /// Searches the rows of a file, on the current pool of threads: for all likeness, or for the same sequences alone.
+    pub fn search(&self, path: &Path, label: &str, alike: bool) -> Result<Found, DataError> {
         let mut found = self.nothing();
         let mut reader = Reader::open(path, label)?;
         while let Some(batches) = reader.next_batches()? {
             found.rows += batches.iter().map(|rows| rows.len() as u64).sum::<u64>();
-            batches.par_iter().for_each(|rows| self.mark(rows, &found));
+            batches.par_iter().for_each(|rows| self.mark(rows, alike, &found));
         }
         Ok(found)
     }
@@ -116,12 +116,15 @@ impl Wanted {
         Found { marks, first, rows: 0 }
     }
 
-    fn mark(&self, rows: &Rows, found: &Found) {
+    fn mark(&self, rows: &Rows, alike: bool, found: &Found) {
         let mark = |place: u32, how: u8| found.marks[place as usize].fetch_or(how, Ordering::Relaxed);
         for (i, sequence) in rows.sequences.iter().enumerate() {
             if let Some(&place) = self.places.get(&Distinct::hash(sequence)) {
                 mark(place, SAME);
                 found.first[place as usize].fetch_min(rows.pos[i], Ordering::Relaxed);
+            }
+            if !alike {
+                continue;
             }
             if let Some(&place) = self.reversed.get(&Distinct::hash(core(sequence))) {
                 mark(place, REVERSED);
@@ -147,7 +150,7 @@ impl Wanted {
             training_pos: found.first[i].load(Ordering::Relaxed),
         };
         Overlap {
-            shared_sequences: count(|mark| mark & SAME != 0),
+            shared_sequences: found.shared_sequences(),
             shared_rows: shared().map(|i| self.rows[i].0).sum(),
             reverse_complements: count(|mark| mark & REVERSED != 0),
             near_duplicates: count(|mark| mark & (NEAR | SAME) == NEAR),
@@ -158,6 +161,11 @@ impl Wanted {
 }
 
 impl Found {
+    /// How many of the distinct sequences were found as they are.
+    pub fn shared_sequences(&self) -> u64 {
+        self.marks.iter().filter(|mark| mark.load(Ordering::Relaxed) & SAME != 0).count() as u64
+    }
+
     /// Takes in what was found elsewhere.
     pub fn join(&mut self, other: &Self) {
         for (mark, others) in self.marks.iter().zip(&other.marks) {
@@ -218,7 +226,7 @@ mod tests {
         let trained = file(folder.path(), "train", &["CCCCC", &reversed, &same, &mutated, &same, "ACGTA"]);
         let wanted = Wanted::read(&wanted, "test").expect("rows");
         assert_eq!(wanted.size(), (6, 5));
-        let found = wanted.search(&trained, "train").expect("rows");
+        let found = wanted.search(&trained, "train", true).expect("rows");
         assert_eq!(found.rows, 6);
         let example = Example { sequence: same.clone(), evaluation_pos: 0, training_pos: 2 };
         let expected = Overlap {
@@ -233,7 +241,7 @@ mod tests {
 
         let mut both = wanted.nothing();
         let other = file(folder.path(), "other", &["ACGT", &far.replace("GGGGGG", "GGGGGC")]);
-        [found, wanted.search(&other, "other").expect("rows")].iter().for_each(|part| both.join(part));
+        [found, wanted.search(&other, "other", true).expect("rows")].iter().for_each(|part| both.join(part));
         let overlap = wanted.overlap(&both);
         assert_eq!((both.rows, overlap.shared_sequences, overlap.near_duplicates), (8, 2, 2));
     }
@@ -260,7 +268,7 @@ mod tests {
             let wanted = file(folder.path(), "a", &a.iter().map(String::as_str).collect::<Vec<_>>());
             let trained = file(folder.path(), "b", &b.iter().map(String::as_str).collect::<Vec<_>>());
             let wanted = Wanted::read(&wanted, "a").expect("rows");
-            let near = wanted.overlap(&wanted.search(&trained, "b").expect("rows")).near_duplicates;
+            let near = wanted.overlap(&wanted.search(&trained, "b", true).expect("rows")).near_duplicates;
             assert_eq!(near, if changes <= DISTANCE { 200 } else { 0 }, "{changes} changes");
         }
     }

@@ -24,13 +24,10 @@ pub(super) fn of_run(cache: &Cache, steps: &[StepRecord], recorder: &Recorder<'_
 }
 
 fn find(cache: &Cache, steps: &[StepRecord]) -> Result<Vec<Leakage>, ProvenanceError> {
-    let mut lineages = Vec::new();
     let done = steps.iter().filter(|step| matches!(step.outcome, Outcome::Ran | Outcome::Hit));
-    for step in done.filter(|step| provenance::EVALUATIONS.contains(&step.kind.as_str())) {
-        if let (Some(key), Some(metrics)) = (step.key, step.outputs.values().next()) {
-            lineages.push(provenance::lineage(cache, key, metrics)?);
-        }
-    }
+    let evaluations = done.filter(|step| provenance::EVALUATIONS.contains(&step.kind.as_str()));
+    let metrics: Vec<_> = evaluations.filter_map(|step| Some((step.key?, step.outputs.values().next()?))).collect();
+    let lineages = provenance::lineages(cache, &metrics)?;
     provenance::leakage(cache, lineages.iter(), Counting::Once)
 }
 

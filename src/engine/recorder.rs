@@ -51,7 +51,8 @@ impl<'a> Recorder<'a> {
         let holds = matches!(event.kind, EventKind::StageFinished { outcome: Outcome::Hit, .. });
         // Held while the reporter hears it: both see the same order.
         let mut stream = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        stream.held.extend([line.as_bytes(), b"\n"].concat());
+        stream.held.extend_from_slice(line.as_bytes());
+        stream.held.push(b'\n');
         if !holds && stream.broken.is_none() {
             let held = std::mem::take(&mut stream.held);
             stream.broken = stream.file.write_all(&held).err();

@@ -5,12 +5,13 @@ use super::lineage::{Lineage, Made, Tracer};
 use crate::action::ActionKey;
 use crate::artifact::{Artifact, Format, Layout};
 use crate::cache::Cache;
-use crate::data::overlap::{Overlap, Wanted};
+use crate::data::overlap::{Found, Overlap, Wanted};
 use crate::digest::Digest;
 use crate::name::StageName;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 
 /// What one model's evaluation rows share with the rows that reached its `train` port, or that of a model in its
@@ -74,7 +75,7 @@ pub fn leakage<'l>(
             }
         });
     }
-    let mut wanted: BTreeMap<Digest, Wanted> = BTreeMap::new();
+    let mut searches: BTreeMap<Digest, Search> = BTreeMap::new();
     let mut found = Vec::new();
     for ((evaluation, model, _), (lineage, rows)) in evaluations {
         let mut history = History::default();
@@ -84,14 +85,11 @@ pub fn leakage<'l>(
         let counted = match counted {
             Some(counted) => counted,
             None => {
-                let wanted = match wanted.entry(rows.digest()) {
-                    std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
-                    std::collections::btree_map::Entry::Vacant(free) => {
-                        let label = format!("the rows of {evaluation}");
-                        free.insert(Wanted::read(&path_of(cache, rows, &label)?, &label).map_err(unreadable)?)
-                    }
+                let search = match searches.entry(rows.digest()) {
+                    Entry::Occupied(there) => there.into_mut(),
+                    Entry::Vacant(free) => free.insert(Search::begin(cache, rows, &evaluation)?),
                 };
-                let counted = history.count(cache, wanted)?;
+                let counted = history.count(cache, search)?;
                 if counting == Counting::Once {
                     cache.remember_overlap(memo, &counted);
                 }
@@ -103,9 +101,10 @@ pub fn leakage<'l>(
     Ok(found)
 }
 
-/// The lineage of one output of a step, for [`leakage`].
-pub fn lineage(cache: &Cache, key: ActionKey, artifact: &Artifact) -> Result<Lineage, ProvenanceError> {
-    Ok(Tracer::new(cache).trace(key, artifact)?)
+/// The lineages of outputs of steps, for [`leakage`].
+pub fn lineages(cache: &Cache, outputs: &[(ActionKey, &Artifact)]) -> Result<Vec<Lineage>, ProvenanceError> {
+    let mut tracer = Tracer::new(cache);
+    Ok(outputs.iter().map(|(key, artifact)| tracer.trace(*key, artifact)).collect::<Result<_, _>>()?)
 }
 
 /// The models that an action evaluated: port, model, rows.
@@ -127,6 +126,33 @@ fn evaluated(made: &Made) -> Vec<(String, &Lineage, &Lineage)> {
             _ => Vec::new(),
         },
         _ => Vec::new(),
+    }
+}
+
+/// One evaluation's rows, looked for in one file after the other: models share what they were trained on.
+struct Search {
+    wanted: Wanted,
+    /// By the rows that were searched, and whether for likeness, too.
+    found: BTreeMap<(Digest, bool), Found>,
+}
+
+impl Search {
+    fn begin(cache: &Cache, rows: &Lineage, evaluation: &StageName) -> Result<Self, ProvenanceError> {
+        let label = format!("the rows of {evaluation}");
+        let wanted = Wanted::read(&path_of(cache, rows, &label)?, &label).map_err(unreadable)?;
+        Ok(Self { wanted, found: BTreeMap::new() })
+    }
+
+    fn within(&mut self, cache: &Cache, taken: &Taken<'_>, alike: bool) -> Result<&Found, ProvenanceError> {
+        let (stage, port, rows) = taken;
+        match self.found.entry((rows.digest(), alike)) {
+            Entry::Occupied(there) => Ok(there.into_mut()),
+            Entry::Vacant(free) => {
+                let label = format!("the rows that reached {stage}.{port}");
+                let path = path_of(cache, rows, &label)?;
+                Ok(free.insert(self.wanted.search(&path, &label, alike).map_err(unreadable)?))
+            }
+        }
     }
 }
 
@@ -187,22 +213,20 @@ impl<'l> History<'l> {
         }
     }
 
-    fn count(&self, cache: &Cache, wanted: &Wanted) -> Result<Counted, ProvenanceError> {
-        let mut all = wanted.nothing();
-        let mut count = |taken: &[Taken<'_>], join: bool| -> Result<Vec<(u64, u64)>, ProvenanceError> {
-            let each = taken.iter().map(|(stage, port, rows)| {
-                let label = format!("the rows that reached {stage}.{port}");
-                let found = wanted.search(&path_of(cache, rows, &label)?, &label).map_err(unreadable)?;
-                if join {
-                    all.join(&found);
-                }
-                Ok((found.rows, wanted.overlap(&found).shared_sequences))
-            });
-            each.collect()
-        };
-        let (trained_on, apart) = (count(&self.trained_on, true)?, count(&self.apart, false)?);
-        let (rows, sequences) = wanted.size();
-        Ok(Counted { rows, sequences, overlap: wanted.overlap(&all), trained_on, apart })
+    fn count(&self, cache: &Cache, search: &mut Search) -> Result<Counted, ProvenanceError> {
+        let mut all = search.wanted.nothing();
+        let (mut trained_on, mut apart) = (Vec::new(), Vec::new());
+        for taken in &self.trained_on {
+            let found = search.within(cache, taken, true)?;
+            all.join(found);
+            trained_on.push((found.rows, found.shared_sequences()));
+        }
+        for taken in &self.apart {
+            let found = search.within(cache, taken, false)?;
+            apart.push((found.rows, found.shared_sequences()));
+        }
+        let (rows, sequences) = search.wanted.size();
+        Ok(Counted { rows, sequences, overlap: search.wanted.overlap(&all), trained_on, apart })
     }
 
     fn report(self, model: String, evaluation: StageName, counted: Counted) -> Leakage {

@@ -128,7 +128,9 @@ impl From<candle_core::Error> for FitError {
     }
 }
 
-/// A training under way; between its start and its end the parameters put out what `Options::labels` makes of labels. All of its methods want a pool of threads of their own around them.
+/// A training under way. All of its methods want a pool of threads of their own around them.
+///
+/// Between its start and its end the parameters put out what `Options::labels` makes of labels.
 pub struct Training<'a> {
     engine: &'a dyn Engine,
     train: Rows<'a>,

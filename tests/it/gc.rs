@@ -1,6 +1,6 @@
 //! Giving up bytes that can be made again.
 
-use crate::workspace::{Workspace, outcomes};
+use crate::workspace::{Workspace, flip_a_byte, outcomes};
 use serde_json::Value;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -77,6 +77,22 @@ fn no_more_goes_than_was_asked_for_and_never_what_is_pinned() {
     assert_eq!(ws.cistage(&["cache", "unpin", "quick.o"]).code, 2);
     assert_eq!(stages(&gc(&ws, &ALL)), ["quick", "slow"]);
     assert_eq!(ws.cistage(&["cache", "gc", "--free", "much"]).code, 2);
+}
+
+#[test]
+fn nothing_goes_while_a_damaged_record_may_have_kept_it() {
+    let ws = Workspace::with(PIPELINE);
+    let (_, events) = ws.events(&[]);
+    let slow = events.iter().find(|e| e["event"] == "stage-finished" && e["stage"] == "slow").expect("slow");
+    let key = slow["key"].as_str().expect("a key").trim_start_matches("blake3:").to_owned();
+    flip_a_byte(&ws.path(&format!("cache/actions/{}/{}.json", &key[..2], &key[2..])));
+    let refused = ws.cistage(&[&["cache", "gc", "--apply"], &ALL[..]].concat());
+    assert_eq!(refused.code, 1);
+    let said = refused.stderr.contains("the record of ") && refused.stderr.contains(": nothing is given up");
+    assert!(said, "{}", refused.stderr);
+    // The next run mends it.
+    assert_eq!(ws.run(&[]), ["both hit", "quick hit", "slow ran"]);
+    assert_eq!(stages(&gc(&ws, &ALL)), ["quick", "slow"]);
 }
 
 #[test]
