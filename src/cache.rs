@@ -66,6 +66,7 @@ pub use claim::Claim;
 pub use du::{Total, Usage};
 pub use gc::{Candidate, Plan as GcPlan, Policy as GcPolicy, Reason};
 pub use pins::Pin;
+pub use records::Served;
 pub use run_record::{RunRecord, StepRecord};
 pub use texts::TextRecord;
 pub use verify::{Problem, Verification};
@@ -102,7 +103,7 @@ pub struct Cache {
 #[derive(Debug)]
 pub enum Lookup {
     /// Every output object and the log are there, with the right bytes.
-    Hit(Box<ActionRecord>),
+    Hit(Served),
     /// No record, or one whose outputs are not all there any more: `damage` says which.
     Miss { damage: Vec<String> },
 }
@@ -110,7 +111,7 @@ pub enum Lookup {
 /// What asking for the right to execute a key gave: somebody else may have finished it meanwhile.
 #[derive(Debug)]
 pub enum Claimed {
-    Hit(Box<ActionRecord>),
+    Hit(Served),
     Claim(Claim),
 }
 
@@ -184,7 +185,7 @@ impl Cache {
     /// Looks a key up; a hit is complete, or it is a miss. Damaged objects are quarantined when the cache is open for
     /// writing.
     pub fn lookup(&self, key: ActionKey) -> Result<Lookup, CacheError> {
-        let record = match self.records.read(key, &self.ledger)? {
+        let record: Served = match self.records.read(key, &self.ledger)? {
             Found::Record(record) => record,
             Found::Missing => return Ok(Lookup::Miss { damage: Vec::new() }),
             Found::Damaged(what) => {
@@ -255,7 +256,7 @@ impl Cache {
     /// The record of a key, without looking at its objects.
     pub fn record(&self, key: ActionKey) -> Result<Option<ActionRecord>, CacheError> {
         Ok(match self.records.read(key, &self.ledger)? {
-            Found::Record(record) => Some(*record),
+            Found::Record(record) => Some(record),
             Found::Missing | Found::Damaged(_) => None,
         })
     }

@@ -1,6 +1,6 @@
 //! The only name that bytes have here: their BLAKE3 digest.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{fmt, io, path::Path, str::FromStr};
 
 mod canonical;
@@ -11,8 +11,7 @@ pub use canonical::canonical;
 pub use writer::HashingWriter;
 
 /// The plain BLAKE3 of some bytes; written `blake3:` and 64 hex digits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest([u8; 32]);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -55,18 +54,22 @@ impl Digest {
 
     /// Parses 64 hex digits.
     pub fn from_hex(hex: &str) -> Result<Self, DigestError> {
-        let lower = hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
-        blake3::Hash::from_hex(hex)
-            .ok()
-            .filter(|_| lower)
-            .map(|h| Self(h.into()))
-            .ok_or_else(|| DigestError(hex.to_owned()))
+        let mut bytes = [0; 32];
+        let pairs = hex.as_bytes().as_chunks::<2>().0;
+        let mut read = || {
+            for (byte, &[high, low]) in bytes.iter_mut().zip(pairs) {
+                *byte = nibble(high)? << 4 | nibble(low)?;
+            }
+            (hex.len() == 64).then_some(())
+        };
+        read().map(|()| Self(bytes)).ok_or_else(|| DigestError(hex.to_owned()))
     }
 }
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}", Self::PREFIX, self.hex())
+        f.write_str(Self::PREFIX)?;
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
@@ -83,16 +86,35 @@ impl FromStr for Digest {
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = DigestError;
-    fn try_from(text: String) -> Result<Self, DigestError> {
-        text.parse()
+/// The value of a hex digit; capital ones are not used, so that a digest has one text.
+fn nibble(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
     }
 }
 
-impl From<Digest> for String {
-    fn from(digest: Digest) -> String {
-        digest.to_string()
+impl Serialize for Digest {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // Not by way of a formatter: a run's record holds thousands of digests.
+        serializer.serialize_str(&[Self::PREFIX, &blake3::Hash::from_bytes(self.0).to_hex()].concat())
+    }
+}
+
+impl<'de> Deserialize<'de> for Digest {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl de::Visitor<'_> for Text {
+            type Value = Digest;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a digest")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Digest, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 

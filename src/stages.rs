@@ -143,8 +143,12 @@ where
     T: Stage + Default + Serialize + DeserializeOwned,
 {
     let defaults = as_map(&T::default());
+    let whole = T::deserialize(Value::Object(with.clone()));
+    // What is right as a whole needs no second look, but for what the type itself lets pass.
+    let is_group = |key: &String| matches!(defaults.get(key), Some(Value::Object(group)) if !group.is_empty());
     let mut problems = Vec::new();
-    for (key, value) in with {
+    for (key, value) in with.iter().filter(|&(key, value)| whole.is_err() || inexact(value).is_some() || is_group(key))
+    {
         if let Some(number) = inexact(value) {
             let message = format!("{number} can't be kept exactly: whole numbers end at 2^53 (9007199254740992)");
             problems.push(ParamProblem { param: key.clone(), message });
@@ -155,8 +159,7 @@ where
     if !problems.is_empty() {
         return Err(problems);
     }
-    let stage: T = serde_json::from_value(Value::Object(with.clone()))
-        .map_err(|e| vec![ParamProblem { param: String::new(), message: e.to_string() }])?;
+    let stage = whole.map_err(|e| vec![ParamProblem { param: String::new(), message: e.to_string() }])?;
     let problems = stage.problems();
     if problems.is_empty() {
         Ok(stage)

@@ -8,7 +8,7 @@ use super::records::{Found, list, sharded};
 use super::session::is_older_than;
 use super::stamp::now;
 use super::{Cache, CacheError, Total, lock};
-use crate::action::ActionKey;
+use crate::action::{ActionKey, ActionRecord};
 use crate::artifact::Artifact;
 use crate::digest::Digest;
 use crate::name::StageName;
@@ -128,7 +128,7 @@ impl Cache {
         }
         let mut records = Vec::new();
         for key in self.records.keys()? {
-            match self.records.read(key, &self.ledger)? {
+            match self.records.read::<ActionRecord>(key, &self.ledger)? {
                 Found::Record(record) => records.push(record),
                 Found::Damaged(what) => return Err(unsure(format!("the record of {} {what}", key.0.short()))),
                 Found::Missing => {}

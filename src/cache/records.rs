@@ -4,7 +4,12 @@ use super::ledger::{Generation, Ledger, set_aside};
 use super::stamp::{self, Stamp, now};
 use super::{durable, seal};
 use crate::action::{ActionKey, ActionRecord};
+use crate::artifact::Artifact;
 use crate::digest::Digest;
+use crate::name::PortName;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -15,10 +20,23 @@ pub struct Records {
     quarantine: PathBuf,
 }
 
+/// What a record serves. A run of many hits reads nothing else of it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Served {
+    pub outputs: BTreeMap<PortName, Artifact>,
+    pub log: Option<Artifact>,
+}
+
+impl From<ActionRecord> for Served {
+    fn from(ActionRecord { outputs, log, .. }: ActionRecord) -> Self {
+        Self { outputs, log }
+    }
+}
+
 /// What is at a record's path.
 #[derive(Debug)]
-pub enum Found {
-    Record(Box<ActionRecord>),
+pub enum Found<T> {
+    Record(T),
     Missing,
     /// And what is wrong with it.
     Damaged(String),
@@ -43,8 +61,11 @@ impl Records {
         }
     }
 
-    /// Reads a record; bytes that were checked before are not checked again.
-    pub fn read(&self, key: ActionKey, ledger: &Ledger) -> io::Result<Found> {
+    /// Reads a record, or a part of it; bytes that were checked before are not checked again.
+    pub fn read<T>(&self, key: ActionKey, ledger: &Ledger) -> io::Result<Found<T>>
+    where
+        T: DeserializeOwned + From<ActionRecord>,
+    {
         let began = now();
         let (bytes, stamp) = match self.stamped(key) {
             Ok(found) => found,
@@ -60,7 +81,7 @@ impl Records {
         Ok(match check(&bytes, key) {
             Ok(record) => {
                 ledger.remember(&name, stamp, began, digest);
-                Found::Record(Box::new(record))
+                Found::Record(record.into())
             }
             Err(what) => Found::Damaged(what),
         })
@@ -68,8 +89,10 @@ impl Records {
 
     fn stamped(&self, key: ActionKey) -> io::Result<(Vec<u8>, Stamp)> {
         let mut file = fs_err::File::open(self.path(key))?;
-        let stamp = Stamp::of(&file.metadata()?);
-        let mut bytes = Vec::new();
+        let metadata = file.metadata()?;
+        let stamp = Stamp::of(&metadata);
+        // One byte more than there are, so that the end is met without growing: a run of hits reads thousands of these.
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0).saturating_add(1));
         file.read_to_end(&mut bytes)?;
         Ok((bytes, stamp))
     }

@@ -9,6 +9,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// From here on a run's record takes milliseconds to seal, and a second processor is worth waking.
+const MANY_STEPS: usize = 64;
+
 /// The folder `runs/`.
 #[derive(Debug)]
 pub struct Runs {
@@ -104,7 +107,7 @@ impl Runs {
             // A lost end of the chain is found by `cache verify`; the chain goes on from the newest record there is.
             Some(Err(_)) | None => self.newest(&record.run)?,
         };
-        let bytes = seal::seal(&record);
+        let bytes = if record.steps.len() >= MANY_STEPS { seal::seal_large(&record) } else { seal::seal(&record) };
         durable::make_dir(&self.dir(&record.run))?;
         durable::replace(&temp(), &self.file(&record.run), &bytes)?;
         let head = Head { run: record.run, digest: Digest::of(&bytes) };

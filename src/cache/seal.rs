@@ -9,11 +9,27 @@ const FIELD: &str = "checksum";
 
 /// Gives the text of a record: pretty JSON with `checksum`, the BLAKE3 of the canonical JSON (RFC 8785) without it.
 pub fn seal<T: Serialize>(record: &T) -> Vec<u8> {
-    let mut value = serde_json::to_value(record).expect("records are plain data");
-    let checksum = checksum(&value);
-    value.as_object_mut().expect("a record is a JSON object").insert(FIELD.to_owned(), checksum.to_string().into());
-    let mut text = serde_json::to_vec_pretty(&value).expect("records are plain data");
-    text.push(b'\n');
+    sealed(pretty(record), checksum(record))
+}
+
+/// [`seal`] on two processors: for records that are large.
+pub fn seal_large<T: Serialize + Sync>(record: &T) -> Vec<u8> {
+    let (text, checksum) = rayon::join(|| pretty(record), || checksum(record));
+    sealed(text, checksum)
+}
+
+fn pretty<T: Serialize>(record: &T) -> Vec<u8> {
+    serde_json::to_vec_pretty(record).expect("records are plain data")
+}
+
+fn checksum<T: Serialize>(record: &T) -> Digest {
+    Digest::of(&canonical(record))
+}
+
+fn sealed(mut text: Vec<u8>, checksum: Digest) -> Vec<u8> {
+    assert!(text.ends_with(b"\n}"), "a record is a JSON object with fields");
+    text.truncate(text.len() - 2);
+    text.extend_from_slice(format!(",\n  \"{FIELD}\": \"{checksum}\"\n}}\n").as_bytes());
     text
 }
 
@@ -32,10 +48,6 @@ pub fn reopen<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     // The checksum is the last field, and the record's type does not know it.
     let start = memchr::memmem::rfind(text, format!(",\n  \"{FIELD}\": ").as_bytes())?;
     serde_json::from_slice(&[&text[..start], b"\n}\n"].concat()).ok()
-}
-
-fn checksum(value: &Value) -> Digest {
-    Digest::of(&canonical(value))
 }
 
 #[cfg(test)]

@@ -1,83 +1,238 @@
-//! The one text of a JSON value (RFC 8785), which keys and checksums are digests of.
+//! The one JSON text of a value (RFC 8785), which keys and checksums are digests of.
 //!
-//! A run of ten thousand steps makes this text tens of thousands of times: what is plain is written here, at once, into
-//! one buffer; numbers that need care are left to `serde_json_canonicalizer`, which copies every level once more.
+//! A run of ten thousand steps makes this text tens of thousands of times, so it is written by serde_json into one
+//! buffer, without a tree of values in between; where an object's keys are out of order, its entries change places there.
 
-use serde_json::{Map, Value};
+use serde::Serialize;
+use serde_json::ser::{CharEscape, Formatter, Serializer};
+use std::cell::RefCell;
+use std::io::{self, Write};
+use std::ops::Range;
 
 /// Up to here every integer is a double of its own, and is written as it is.
 const EXACT: u64 = 1 << 53;
 
-/// Gives the canonical bytes of a JSON value.
-pub fn canonical(value: &Value) -> Vec<u8> {
-    let mut text = Vec::with_capacity(4096);
-    write(value, &mut text);
-    text
+/// Gives the canonical bytes of plain data.
+pub fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
+    let text = RefCell::new(Vec::with_capacity(4096));
+    let formatter = Canonical { text: &text, open: Vec::new() };
+    value
+        .serialize(&mut Serializer::with_formatter(Unused, formatter))
+        .expect("what has a digest is plain data, its keys texts");
+    text.into_inner()
 }
 
-fn write(value: &Value, text: &mut Vec<u8>) {
-    match value {
-        Value::Null => text.extend_from_slice(b"null"),
-        Value::Bool(value) => text.extend_from_slice(if *value { b"true" } else { b"false" }),
-        Value::Number(number) => match number.as_i64() {
-            Some(integer) if integer.unsigned_abs() <= EXACT => write_plain(&integer, text),
-            _ => text.extend(serde_json_canonicalizer::to_vec(number).expect("numbers of JSON are finite")),
-        },
-        Value::String(value) => write_text(value, text),
-        Value::Array(items) => {
-            text.push(b'[');
-            for (i, item) in items.iter().enumerate() {
-                if i > 0 {
-                    text.push(b',');
-                }
-                write(item, text);
-            }
-            text.push(b']');
-        }
-        Value::Object(map) => {
-            text.push(b'{');
-            for (i, (key, value)) in sorted(map).into_iter().enumerate() {
-                if i > 0 {
-                    text.push(b',');
-                }
-                write_text(key, text);
-                text.push(b':');
-                write(value, text);
-            }
-            text.push(b'}');
-        }
+/// An object that is being written.
+struct Open {
+    /// Of the text between its braces.
+    start: usize,
+    entries: Vec<Entry>,
+}
+
+#[derive(Clone)]
+struct Entry {
+    /// With its quotation marks.
+    key: Range<usize>,
+    end: usize,
+}
+
+/// Writes to the text that it shares with nobody: the writer it is handed can't take back what it wrote.
+struct Canonical<'t> {
+    text: &'t RefCell<Vec<u8>>,
+    open: Vec<Open>,
+}
+
+impl Canonical<'_> {
+    fn put(&self, bytes: &[u8]) -> io::Result<()> {
+        self.text.borrow_mut().extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn plain(&self, value: impl std::fmt::Display) -> io::Result<()> {
+        write!(self.text.borrow_mut(), "{value}")
+    }
+
+    /// A number that needs care: RFC 8785 writes all of them as doubles.
+    fn double(&self, value: impl Serialize) -> io::Result<()> {
+        self.put(&serde_json_canonicalizer::to_vec(&value)?)
+    }
+
+    fn len(&self) -> usize {
+        self.text.borrow().len()
+    }
+
+    fn innermost(&mut self) -> &mut Open {
+        self.open.last_mut().expect("serde_json pairs begins and ends")
     }
 }
 
-/// By the UTF-16 code units of the key; for ASCII that is the order of its bytes.
-fn sorted(map: &Map<String, Value>) -> Vec<(&String, &Value)> {
-    let mut entries: Vec<_> = map.iter().collect();
-    if map.keys().all(|key| key.is_ascii()) {
-        entries.sort_unstable_by_key(|(key, _)| key.as_bytes());
+impl Formatter for Canonical<'_> {
+    fn write_null<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.put(b"null")
+    }
+
+    fn write_bool<W: ?Sized + Write>(&mut self, _: &mut W, value: bool) -> io::Result<()> {
+        self.put(if value { b"true" } else { b"false" })
+    }
+
+    fn write_i8<W: ?Sized + Write>(&mut self, _: &mut W, value: i8) -> io::Result<()> {
+        self.plain(value)
+    }
+
+    fn write_i16<W: ?Sized + Write>(&mut self, _: &mut W, value: i16) -> io::Result<()> {
+        self.plain(value)
+    }
+
+    fn write_i32<W: ?Sized + Write>(&mut self, _: &mut W, value: i32) -> io::Result<()> {
+        self.plain(value)
+    }
+
+    fn write_i64<W: ?Sized + Write>(&mut self, _: &mut W, value: i64) -> io::Result<()> {
+        if value.unsigned_abs() <= EXACT { self.plain(value) } else { self.double(value) }
+    }
+
+    fn write_u8<W: ?Sized + Write>(&mut self, _: &mut W, value: u8) -> io::Result<()> {
+        self.plain(value)
+    }
+
+    fn write_u16<W: ?Sized + Write>(&mut self, _: &mut W, value: u16) -> io::Result<()> {
+        self.plain(value)
+    }
+
+    fn write_u32<W: ?Sized + Write>(&mut self, _: &mut W, value: u32) -> io::Result<()> {
+        self.plain(value)
+    }
+
+    fn write_u64<W: ?Sized + Write>(&mut self, _: &mut W, value: u64) -> io::Result<()> {
+        if value <= EXACT { self.plain(value) } else { self.double(value) }
+    }
+
+    fn write_f32<W: ?Sized + Write>(&mut self, _: &mut W, value: f32) -> io::Result<()> {
+        self.double(f64::from(value))
+    }
+
+    fn write_f64<W: ?Sized + Write>(&mut self, _: &mut W, value: f64) -> io::Result<()> {
+        self.double(value)
+    }
+
+    fn begin_string<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.put(b"\"")
+    }
+
+    fn end_string<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.put(b"\"")
+    }
+
+    fn write_string_fragment<W: ?Sized + Write>(&mut self, _: &mut W, fragment: &str) -> io::Result<()> {
+        self.put(fragment.as_bytes())
+    }
+
+    /// serde_json asks to escape what RFC 8785 says must be, and nothing else.
+    fn write_char_escape<W: ?Sized + Write>(&mut self, _: &mut W, escape: CharEscape) -> io::Result<()> {
+        match escape {
+            CharEscape::Quote => self.put(b"\\\""),
+            CharEscape::ReverseSolidus => self.put(b"\\\\"),
+            CharEscape::Solidus => self.put(b"/"),
+            CharEscape::Backspace => self.put(b"\\b"),
+            CharEscape::FormFeed => self.put(b"\\f"),
+            CharEscape::LineFeed => self.put(b"\\n"),
+            CharEscape::CarriageReturn => self.put(b"\\r"),
+            CharEscape::Tab => self.put(b"\\t"),
+            CharEscape::AsciiControl(byte) => self.plain(format_args!("\\u{byte:04x}")),
+        }
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.put(b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.put(b"]")
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(&mut self, _: &mut W, first: bool) -> io::Result<()> {
+        self.put(if first { b"" } else { b"," })
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.put(b"{")?;
+        let start = self.len();
+        self.open.push(Open { start, entries: Vec::new() });
+        Ok(())
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, _: &mut W, first: bool) -> io::Result<()> {
+        self.put(if first { b"" } else { b"," })?;
+        let key = self.len()..0;
+        self.innermost().entries.push(Entry { key, end: 0 });
+        Ok(())
+    }
+
+    fn end_object_key<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        let end = self.len();
+        self.innermost().entries.last_mut().expect("a key was begun").key.end = end;
+        Ok(())
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        self.put(b":")
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        let end = self.len();
+        self.innermost().entries.last_mut().expect("a key was begun").end = end;
+        Ok(())
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, _: &mut W) -> io::Result<()> {
+        let Open { start, entries } = self.open.pop().expect("serde_json pairs begins and ends");
+        sort(&mut self.text.borrow_mut(), start, entries);
+        self.put(b"}")
+    }
+}
+
+/// Puts the entries of the object that the text ends in into the order of RFC 8785: that of their keys' UTF-16 code
+/// units, which for ASCII is that of the bytes.
+fn sort(text: &mut Vec<u8>, start: usize, mut entries: Vec<Entry>) {
+    let bare = |entry: &Entry| &text[entry.key.start + 1..entry.key.end - 1];
+    if entries.iter().all(|entry| bare(entry).iter().all(|&byte| byte.is_ascii() && byte != b'\\')) {
+        if entries.is_sorted_by_key(bare) {
+            return;
+        }
+        entries.sort_unstable_by_key(|entry| bare(entry));
     } else {
-        entries.sort_by_cached_key(|(key, _)| key.encode_utf16().collect::<Vec<_>>());
+        entries.sort_by_cached_key(|entry| {
+            let key: String = serde_json::from_slice(&text[entry.key.clone()]).expect("serde_json wrote it");
+            key.encode_utf16().collect::<Vec<_>>()
+        });
     }
-    entries
+    let old = text.split_off(start);
+    for (i, entry) in entries.iter().enumerate() {
+        if i > 0 {
+            text.push(b',');
+        }
+        text.extend_from_slice(&old[entry.key.start - start..entry.end - start]);
+    }
 }
 
-fn write_text(value: &str, text: &mut Vec<u8>) {
-    if value.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
-        // serde_json escapes what RFC 8785 says must be, and nothing else.
-        return write_plain(value, text);
-    }
-    text.push(b'"');
-    text.extend_from_slice(value.as_bytes());
-    text.push(b'"');
-}
+/// What serde_json believes to write to.
+struct Unused;
 
-fn write_plain<T: serde::Serialize + ?Sized>(value: &T, text: &mut Vec<u8>) {
-    serde_json::to_writer(text, value).expect("a string or a number has a JSON form, and memory takes it");
+impl Write for Unused {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        unreachable!("the formatter writes")
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::collections::BTreeMap;
 
     #[test]
     fn the_text_is_that_of_the_reference() {
@@ -85,15 +240,42 @@ mod tests {
             json!(null),
             json!({}),
             json!([[], {}, [true, false, null]]),
-            json!({"b": 1, "a": {"z": [1, 2.5, -3e-9], "y": "x"}, "A": ""}),
+            json!({"b": 1, "a": {"z": [1, 2.5, -3e-9], "y": "x", "yy": {"q": {}, "p": []}}, "A": "", "a-": 1}),
             json!([0, -1, 1e21, 1e-7, 0.1, 100.0, -0.0, 5e-324, 1.797_693_134_862_315_7e308]),
             json!([1_u64 << 53, (1_u64 << 53) + 1, u64::MAX, i64::MIN, -(1_i64 << 53)]),
             json!("\u{0}\u{1f}\u{7f}\u{8}\u{c}\n\r\t\"\\/é€😀\u{2028}"),
-            json!({"é": 1, "z": 2, "😀": 3, "\u{ffff}": 4, "e\n": 5, "\"": 6}),
+            json!({"é": 1, "z": 2, "😀": 3, "\u{ffff}": 4, "e\n": 5, "\"": 6, "e": 7}),
         ];
         for value in values {
             let expected = serde_json_canonicalizer::to_vec(&value).expect("has a form");
             assert_eq!(String::from_utf8(canonical(&value)), String::from_utf8(expected));
         }
+    }
+
+    #[test]
+    fn a_typed_value_has_the_text_of_its_tree() {
+        #[derive(Serialize)]
+        enum Kind {
+            Named { z: u8, a: i16 },
+            Wrapped(f32),
+            Bare,
+        }
+        #[derive(Serialize)]
+        struct Record {
+            numbers: BTreeMap<i32, u64>,
+            kinds: Vec<Kind>,
+            absent: Option<()>,
+            not_a_number: f64,
+            a: (char, &'static str),
+        }
+        let record = Record {
+            numbers: [(10, 1), (9, u64::MAX), (-1, 0)].into(),
+            kinds: vec![Kind::Named { z: 1, a: -2 }, Kind::Wrapped(0.1), Kind::Bare],
+            absent: None,
+            not_a_number: f64::NAN,
+            a: ('é', "\u{1}"),
+        };
+        let tree = serde_json::to_value(&record).expect("plain data");
+        assert_eq!(String::from_utf8(canonical(&record)), String::from_utf8(canonical(&tree)));
     }
 }

@@ -9,9 +9,9 @@ use super::recorder::Recorder;
 use super::scheduler::Scheduler;
 use super::sources::Sources;
 use super::{RunOptions, manifest, publish};
-use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, Input, Origin};
+use crate::action::{ActionKey, ActionManifest, Cost, Input, Origin};
 use crate::artifact::Artifact;
-use crate::cache::{Cache, CacheError, Lookup, StepRecord};
+use crate::cache::{Cache, CacheError, Lookup, Served, StepRecord};
 use crate::digest::Digest;
 use crate::event::{EventKind, Outcome, OutputSummary};
 use crate::name::{PortName, StageName};
@@ -208,7 +208,7 @@ impl<'a> Coordinator<'a> {
         let forced = self.forced[i];
         let damage = match lookup? {
             Lookup::Hit(record) => {
-                self.serve(i, &record, Outcome::Hit, Cost::default(), seconds);
+                self.serve(i, record, Outcome::Hit, Cost::default(), seconds);
                 return Ok(());
             }
             Lookup::Miss { damage } => damage,
@@ -282,8 +282,8 @@ impl<'a> Coordinator<'a> {
         let key = self.tracks[i].key.expect("it executed");
         let parked = self.under_way.remove(&key).unwrap_or_default();
         match ending {
-            Ending::Hit(record) => self.serve(i, &record, Outcome::Hit, cost, seconds),
-            Ending::Ran(record) => self.serve(i, &record, Outcome::Ran, cost, seconds),
+            Ending::Hit(record) => self.serve(i, record, Outcome::Hit, cost, seconds),
+            Ending::Ran(record) => self.serve(i, record, Outcome::Ran, cost, seconds),
             Ending::Failed { message, input } => self.fail(i, message, input, log, cost, seconds),
             Ending::Cancelled => {
                 self.settle(i, Outcome::Cancelled, BTreeMap::new(), log, None, cost, seconds);
@@ -305,8 +305,8 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Settles a step whose outputs are known.
-    fn serve(&mut self, i: usize, record: &ActionRecord, outcome: Outcome, cost: Cost, seconds: f64) {
-        self.settle(i, outcome, record.outputs.clone(), record.log.clone(), None, cost, seconds);
+    fn serve(&mut self, i: usize, served: Served, outcome: Outcome, cost: Cost, seconds: f64) {
+        self.settle(i, outcome, served.outputs, served.log, None, cost, seconds);
     }
 
     fn skip(&mut self, i: usize, reason: &str) {

@@ -7,7 +7,7 @@ use super::recorder::Recorder;
 use super::{clock, environment, outputs};
 use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, Input, RECORD_SCHEMA};
 use crate::artifact::{Artifact, Format, Layout};
-use crate::cache::{Cache, CacheError, Claimed};
+use crate::cache::{Cache, CacheError, Claimed, Served};
 use crate::event::EventKind;
 use crate::name::PortName;
 use crate::pipeline::{Source, Step};
@@ -41,8 +41,8 @@ pub(super) struct Action<'a> {
 #[derive(Debug)]
 pub(super) enum Ending {
     /// Another process made it meanwhile.
-    Hit(Box<ActionRecord>),
-    Ran(Box<ActionRecord>),
+    Hit(Served),
+    Ran(Served),
     Failed {
         message: String,
         /// The user's data is at fault.
@@ -161,7 +161,7 @@ impl Attempt<'_> {
         };
         drop(work);
         claim.commit(self.cache, record.clone())?;
-        Ok(Ending::Ran(Box::new(record)))
+        Ok(Ending::Ran(record.into()))
     }
 
     /// Says where an action that was executed before made other bytes then.

@@ -60,11 +60,11 @@ impl PipelineSpec {
             }
         }
         version(root, problems);
-        let map = |key: &str, problems: &mut Diagnostics<'_>| map_of(root, key, problems).entries().to_vec();
-        let (params, profiles, publish) =
-            (map("params", problems), map("profiles", problems), map("publish", problems));
-        let stages: Vec<_> =
-            map("stages", problems).iter().filter_map(|entry| StageSpec::read(entry, problems)).collect();
+        let params = entries_of(root, "params", problems).to_vec();
+        let profiles = entries_of(root, "profiles", problems).to_vec();
+        let publish = entries_of(root, "publish", problems).to_vec();
+        let stages = entries_of(root, "stages", problems);
+        let stages: Vec<_> = stages.iter().filter_map(|entry| StageSpec::read(entry, problems)).collect();
         if root.get("stages").is_none_or(|entry| {
             entry.value.is_null() || matches!(&entry.value.content, Content::Map(map) if map.is_empty())
         }) {
@@ -109,7 +109,7 @@ impl StageSpec {
                     .at(entry.key_span, "only a `command` declares its outputs")
                     .help(format!("remove `out`; the outputs of a `{}` are fixed", uses.unwrap_or_default()));
             } else {
-                out = outputs(&map_of(node, "out", problems), problems);
+                out = outputs(entries_of(node, "out", problems), problems);
             }
         } else if uses == Some("command") {
             problems.at(span, format!("the command `{name}` declares no outputs")).help("add `out: { NAME: FILE }`");
@@ -172,14 +172,14 @@ fn uses(name: &str, span: Span, node: &Node, problems: &mut Diagnostics<'_>) -> 
     known
 }
 
-/// The map under a key; an empty one where it is absent, empty or, reported, something else.
-fn map_of(node: &Node, key: &str, problems: &mut Diagnostics<'_>) -> Node {
-    let value = value_of(node, key);
+/// What the map under a key holds; nothing where it is absent, empty or, reported, something else.
+fn entries_of<'n>(node: &'n Node, key: &str, problems: &mut Diagnostics<'_>) -> &'n [Entry] {
+    let Some(Entry { value, .. }) = node.get(key) else { return &[] };
     if !matches!(value.content, Content::Map(_) | Content::Invalid) && !value.is_null() {
         let found = value.describe();
         problems.at(value.span, format!("`{key}` is a map, not {found}"));
     }
-    value
+    value.entries()
 }
 
 fn value_of(node: &Node, key: &str) -> Node {
@@ -207,9 +207,9 @@ fn line_of(node: &Node, key: &str, problems: &mut Diagnostics<'_>) -> Option<Str
 }
 
 /// Reads `out:` of a command: `port: path`, or `port: { path: …, format: … }`.
-fn outputs(node: &Node, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Declared> {
+fn outputs(entries: &[Entry], problems: &mut Diagnostics<'_>) -> BTreeMap<String, Declared> {
     let mut declared: BTreeMap<String, Declared> = BTreeMap::new();
-    for entry in node.entries() {
+    for entry in entries {
         if entry.key.contains('@') || PortName::parse(&entry.key).is_err() {
             problems
                 .at(entry.key_span, format!("{:?} can't be the name of an output", entry.key))
