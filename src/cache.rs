@@ -174,6 +174,18 @@ impl Cache {
             .ok_or_else(|| CacheError::Unusable(format!("the cache {} is open for reading alone", self.root.display())))
     }
 
+    /// A path that nothing stands at, in a folder of this process's own, which goes when the cache is closed.
+    pub fn private_path(&self) -> Result<PathBuf, CacheError> {
+        Ok(self.session()?.path())
+    }
+
+    /// Whether all bytes of an artifact are there, and right.
+    pub fn holds(&self, artifact: &Artifact) -> Result<bool, CacheError> {
+        let mut damage = Vec::new();
+        self.check(artifact, "", &mut damage)?;
+        Ok(damage.is_empty())
+    }
+
     /// Says that this process relies on what these actions made. While the passage lives, nothing is given up; of what is
     /// found there, nothing is given up after it either, as long as the cache is open.
     pub fn rely_on(&self, keys: &[ActionKey]) -> Result<Option<Passage>, CacheError> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! difference   two manifests, field by field
+//! downstream   the lineage forwards: what was made from an artifact
 //! history      the runs backwards: the newest earlier execution of a stage
 //! target       what a user names: a file, a digest, `STAGE.PORT`, a run
 //! lineage      the tree back to source files; its JSON
@@ -13,6 +14,7 @@
 use crate::cache::CacheError;
 
 mod difference;
+mod downstream;
 mod history;
 mod leakage;
 mod lineage;
@@ -24,12 +26,13 @@ mod verify;
 mod tests;
 
 pub use difference::{Because, differences};
+pub use downstream::{Derived, Downstream, downstream};
 pub use history::{Earlier, History};
 pub use leakage::{Counting, EVALUATIONS, Leakage, Seen, leakage, lineages};
 pub use lineage::{Lineage, Made, MadeBy, SourceFile};
 pub use render::render;
 pub use target::{Audit, Part, audit};
-pub use verify::{SourceCheck, SourceState, Verified, verify};
+pub use verify::{SourceCheck, SourceState, Verified, source_state, verify};
 
 /// Why a question about the past has no answer.
 #[derive(Debug, thiserror::Error)]

@@ -143,7 +143,7 @@ where
     T: Stage + Default + Serialize + DeserializeOwned,
 {
     let defaults = as_map(&T::default());
-    let whole = T::deserialize(Value::Object(with.clone()));
+    let whole = T::deserialize(with);
     // What is right as a whole needs no second look, but for what the type itself lets pass.
     let is_group = |key: &String| matches!(defaults.get(key), Some(Value::Object(group)) if !group.is_empty());
     let mut problems = Vec::new();

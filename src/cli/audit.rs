@@ -2,8 +2,8 @@
 
 use super::App;
 use super::exit::CliError;
-use super::printer::Style;
-use crate::provenance::{self, Counting, ProvenanceError, SourceState, Verified};
+use super::printer::{Style, table};
+use crate::provenance::{self, Counting, Derived, Downstream, ProvenanceError, SourceState, Verified};
 use serde_json::json;
 use std::path::Path;
 
@@ -20,6 +20,13 @@ pub(super) struct Args {
     /// fine-tuned from, was trained on; exit code 3 where there is one
     #[arg(long)]
     leakage: bool,
+    /// List what was made from it, directly or by way of others, and the runs that used any of that
+    #[arg(long)]
+    downstream: bool,
+    /// Execute the stage that made it again, apart from everything, and compare the bytes; exit code 3 where they
+    /// differ, or where a source file that it takes is missing. Inputs that are gone from the cache are made again, too
+    #[arg(long)]
+    rerun: bool,
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
@@ -27,6 +34,11 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let audit = provenance::audit(&cache, &args.target)?;
     let verified = args.verify.then(|| provenance::verify(&cache, &audit, Path::new("")));
     let leakage = args.leakage.then(|| provenance::leakage(&cache, audit.lineages(), Counting::Anew)).transpose()?;
+    let downstream = args.downstream.then(|| provenance::downstream(&cache, &audit)).transpose()?;
+    if args.rerun && !app.printer.json {
+        app.printer.line(provenance::render(&audit).trim_end())?;
+    }
+    let rerun = args.rerun.then(|| super::rerun::execute(app, &audit)).transpose()?;
     if app.printer.json {
         let mut value = audit.to_json();
         if let Some(leakage) = &leakage {
@@ -35,19 +47,35 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         if let Some(verified) = &verified {
             value["verified"] = json!(verified);
         }
+        if let Some(downstream) = &downstream {
+            value["downstream"] = json!(downstream);
+        }
+        if let Some(rerun) = &rerun {
+            value["rerun"] = json!(rerun);
+        }
         app.printer.json(&value)?;
     } else {
-        app.printer.line(provenance::render(&audit).trim_end())?;
+        // A rerun takes its time, and is watched below the tree.
+        if !args.rerun {
+            app.printer.line(provenance::render(&audit).trim_end())?;
+        }
         if let Some(verified) = &verified {
             print(app, verified)?;
         }
         if let Some(leakage) = &leakage {
             super::leakage::print(app, leakage)?;
         }
+        if let Some(downstream) = &downstream {
+            print_downstream(app, downstream)?;
+        }
+        if let Some(rerun) = &rerun {
+            super::rerun::print(app, rerun)?;
+        }
     }
     let damaged = verified.is_some_and(|verified| !verified.problems.is_empty());
     let leaks = leakage.iter().flatten().any(|leakage| leakage.overlap.shared_sequences > 0);
-    if damaged || leaks { Err(CliError::Integrity) } else { Ok(()) }
+    let reproduced = rerun.is_none_or(|rerun| rerun.reproduced);
+    if damaged || leaks || !reproduced { Err(CliError::Integrity) } else { Ok(()) }
 }
 
 fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
@@ -76,6 +104,22 @@ fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
         ))?;
     }
     printer.line(&format!("{verdict}: {} objects and {} records read again", verified.objects, verified.records))
+}
+
+fn print_downstream(app: &App, downstream: &Downstream) -> Result<(), CliError> {
+    let printer = &app.printer;
+    if downstream.made.is_empty() {
+        return printer.line("downstream: nothing recorded was made from it");
+    }
+    printer.line(&format!("downstream: {} artifacts were made from it", downstream.made.len()))?;
+    let row = |made: &Derived| {
+        let published = made.published.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        vec![format!("  {}.{}", made.stage, made.port), made.digest.short(), made.run.to_string(), published]
+    };
+    let rows: Vec<Vec<String>> = downstream.made.iter().map(row).collect();
+    printer.document(&table(&rows, &[]))?;
+    let runs = downstream.runs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    printer.line(&format!("used in {} runs: {runs}", downstream.runs.len()))
 }
 
 impl From<ProvenanceError> for CliError {

@@ -9,7 +9,6 @@ use super::select::PipelineArgs;
 use crate::cache::Cache;
 use crate::engine::{self, EngineError, Interrupt, RunOptions};
 use crate::event::RunOutcome;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Beyond this much work, `run` wants to hear `--yes`.
 const LONG: f64 = 86_400.0; // seconds
@@ -69,15 +68,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         return plan::show(app, &plan, &args.force);
     }
     let cache = app.open_cache()?;
-    let interrupt = Interrupt::default();
-    let handler = interrupt.clone();
-    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
-    std::thread::spawn(move || {
-        for _ in signals.forever() {
-            handler.raise();
-        }
-    });
-
+    let interrupt = super::interrupt::on_signals()?;
     announce_cost(app, &plan, &cache, args, &interrupt)?;
     let options = RunOptions {
         force: args.force.clone(),

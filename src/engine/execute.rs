@@ -187,7 +187,7 @@ impl Attempt<'_> {
         let made = self.run_worker(work, inputs.clone())?;
         (self.released)();
         self.check_inputs(&inputs)?;
-        let found = outputs::find(step, &work.out, &made.outputs)
+        let found = outputs::find(&step.kind, &step.outputs, &work.out, &made.outputs)
             .map_err(|what| Stop::from(format!("stage `{}` {what}", step.name)))?;
         let mut kept = BTreeMap::new();
         for (port, path) in found {

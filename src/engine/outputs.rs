@@ -1,8 +1,8 @@
 //! What a stage left behind, against what it declared.
 
 use super::formats;
+use crate::artifact::Format;
 use crate::name::PortName;
-use crate::pipeline::Step;
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
 use std::io;
@@ -10,12 +10,13 @@ use std::path::{Component, Path, PathBuf};
 
 /// Finds every declared output below `dir`; `said` is where the stage says it put them. Gives paths, or what is wrong.
 pub(super) fn find(
-    step: &Step,
+    kind: &StageKind,
+    outputs: &BTreeMap<PortName, Format>,
     dir: &Path,
     said: &BTreeMap<PortName, PathBuf>,
 ) -> Result<BTreeMap<PortName, PathBuf>, String> {
     let mut found = BTreeMap::new();
-    for (port, format) in &step.outputs {
+    for (port, format) in outputs {
         let Some(relative) = said.get(port) else {
             return Err(format!("wrote no output `{port}`"));
         };
@@ -24,17 +25,17 @@ pub(super) fn find(
         if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(format!("output `{port}` lies outside the work directory: {shown}"));
         }
-        let kind = match fs_err::symlink_metadata(&path) {
+        let file = match fs_err::symlink_metadata(&path) {
             Ok(metadata) => metadata.file_type(),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
                 return Err(format!("wrote no output `{port}`: expected it at {shown} in the work directory"));
             }
             Err(e) => return Err(format!("output `{port}` can't be read: {e}")),
         };
-        if kind.is_symlink() {
+        if file.is_symlink() {
             return Err(format!("output `{port}` at {shown} is a symbolic link: write a file or a folder there"));
         }
-        if !kind.is_file() && !kind.is_dir() {
+        if !file.is_file() && !file.is_dir() {
             return Err(format!("output `{port}` at {shown} is neither a file nor a folder"));
         }
         // A folder on the way may be a link to elsewhere.
@@ -43,7 +44,7 @@ pub(super) fn find(
             return Err(format!("output `{port}` at {shown} leads out of the work directory"));
         }
         // Our own stages write what they promise; a user's program is looked at.
-        if matches!(step.kind, StageKind::Command(_)) {
+        if matches!(kind, StageKind::Command(_)) {
             let problem = formats::problem(&path, *format).map_err(|e| format!("output `{port}`: {e}"))?;
             if let Some(problem) = problem {
                 return Err(format!("output `{port}` at {shown} {problem}"));

@@ -91,7 +91,7 @@ impl<'a> Prefixes<'a> {
     fn commit(&self, point: &Point, reached: &Reached, out: &Path) -> Result<(), String> {
         let failed = |e: CacheError| e.to_string();
         if !reached.outputs.is_empty() {
-            let found = outputs::find(self.action.step, out, &reached.outputs)?;
+            let found = outputs::find(&self.action.step.kind, &self.action.step.outputs, out, &reached.outputs)?;
             let formats = &self.action.step.outputs;
             let files = found.into_iter().map(|(port, path)| (path, formats[&port], port)).collect();
             self.record(&point.shorter, files).map_err(failed)?;

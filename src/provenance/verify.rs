@@ -4,7 +4,7 @@ use super::lineage::Lineage;
 use super::target::Audit;
 use crate::action::ActionKey;
 use crate::artifact::Format;
-use crate::cache::{Cache, Problem};
+use crate::cache::{Cache, CacheError, Problem};
 use crate::digest::Digest;
 use rayon::prelude::*;
 use serde::Serialize;
@@ -76,12 +76,7 @@ pub fn verify(cache: &Cache, audit: &Audit, folder: &Path) -> Verified {
     problems.extend(damaged.collect::<Vec<_>>());
     problems.extend(keys.iter().filter_map(|key: &ActionKey| cache.reread(*key).err()));
     let sources = sources.into_iter().map(|(path, digest)| {
-        let state = match cache.digest_source(&folder.join(&path), Format::Raw) {
-            Ok(found) if found.digest == digest => SourceState::Same,
-            Ok(_) => SourceState::Changed,
-            Err(crate::cache::CacheError::Io(e)) if e.kind() == io::ErrorKind::NotFound => SourceState::Missing,
-            Err(_) => SourceState::Unreadable,
-        };
+        let state = source_state(cache, &folder.join(&path), digest);
         SourceCheck { path, digest, state }
     });
     Verified {
@@ -90,5 +85,15 @@ pub fn verify(cache: &Cache, audit: &Audit, folder: &Path) -> Verified {
         records: keys.len() as u64,
         sources: sources.collect(),
         problems: problems.into_iter().collect(),
+    }
+}
+
+/// What is at the path of a source file now.
+pub fn source_state(cache: &Cache, path: &Path, digest: Digest) -> SourceState {
+    match cache.digest_source(path, Format::Raw) {
+        Ok(found) if found.digest == digest => SourceState::Same,
+        Ok(_) => SourceState::Changed,
+        Err(CacheError::Io(e)) if e.kind() == io::ErrorKind::NotFound => SourceState::Missing,
+        Err(_) => SourceState::Unreadable,
     }
 }

@@ -9,6 +9,7 @@ mod gc;
 mod kill;
 mod layers;
 mod leakage;
+mod lineage;
 mod readme;
 mod size;
 mod text_forms;
