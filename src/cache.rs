@@ -285,6 +285,20 @@ impl Cache {
         Ok(versions)
     }
 
+    /// The bytes of the file that a record was read from, also of one that was replaced since; `None` where it is gone.
+    pub fn record_bytes(&self, record: &ActionRecord) -> Result<Option<Vec<u8>>, CacheError> {
+        let mut bytes = self.records.bytes(record.key)?;
+        let mut seen = BTreeSet::new();
+        while let Some(found) = bytes.as_ref().and_then(|bytes| records::check(bytes, record.key).ok()) {
+            if found == *record {
+                return Ok(bytes);
+            }
+            let older = found.parent.filter(|parent| seen.insert(*parent));
+            bytes = older.and_then(|parent| self.read_object(parent).ok());
+        }
+        Ok(None)
+    }
+
     /// The manifest that a key is the digest of, if it is still there.
     pub fn manifest(&self, key: ActionKey) -> Result<Option<ActionManifest>, CacheError> {
         if let Some(record) = self.record(key)? {
@@ -358,6 +372,26 @@ impl Cache {
     }
 
     /// The folder of a run: `run.json`, `events.jsonl`.
+    /// Puts the signed statement of a run beside its record.
+    pub fn put_signature(&self, run: &RunId, text: &[u8]) -> Result<(), CacheError> {
+        Ok(durable::replace(&self.session()?.path(), &self.runs.signature(run), text)?)
+    }
+
+    /// The signed statement of a run, and its file as problems name it.
+    pub fn signature(&self, run: &RunId) -> Result<Option<(String, Vec<u8>)>, CacheError> {
+        let file = self.runs.signature(run);
+        match fs_err::read(&file) {
+            Ok(text) => Ok(Some((self.relative(&file), text))),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// The bytes of a run's record; `None` where it has none.
+    pub fn run_bytes(&self, run: &RunId) -> Result<Option<Vec<u8>>, CacheError> {
+        Ok(self.runs.bytes(run)?)
+    }
+
     pub fn run_dir(&self, run: &RunId) -> PathBuf {
         self.runs.dir(run)
     }

@@ -9,10 +9,12 @@ mod cache;
 mod completions;
 mod diff;
 mod exit;
+mod export;
 mod gc;
 mod get;
 mod graph;
 mod interrupt;
+mod keys;
 mod leakage;
 mod metrics;
 mod pins;
@@ -81,6 +83,8 @@ enum Command {
     Graph(graph::Args),
     #[command(subcommand)]
     Cache(cache::Command),
+    #[command(subcommand)]
+    Keys(keys::Command),
     Schema(schema::Args),
     Completions(completions::Args),
 }
@@ -138,6 +142,7 @@ fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::Predict(args) => predict::run(app, &args),
         Command::Graph(args) => graph::run(app, &args),
         Command::Cache(command) => cache::run(app, &command),
+        Command::Keys(command) => keys::run(app, &command),
         Command::Schema(args) => schema::run(app, &args),
         Command::Completions(args) => completions::run(app, &args),
     }

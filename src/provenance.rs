@@ -3,7 +3,10 @@
 //! ```text
 //! difference   two manifests, field by field
 //! downstream   the lineage forwards: what was made from an artifact
+//! export       the lineage in the forms of others
 //! history      the runs backwards: the newest earlier execution of a stage
+//! signature    keys, and what they signed
+//! signed       which actions of a lineage a trusted key vouches for
 //! target       what a user names: a file, a digest, `STAGE.PORT`, a run
 //! lineage      the tree back to source files; its JSON
 //! leakage      what evaluation rows share with training rows
@@ -15,10 +18,13 @@ use crate::cache::CacheError;
 
 mod difference;
 mod downstream;
+mod export;
 mod history;
 mod leakage;
 mod lineage;
 mod render;
+mod signature;
+mod signed;
 mod target;
 mod verify;
 
@@ -27,10 +33,13 @@ mod tests;
 
 pub use difference::{Because, differences};
 pub use downstream::{Derived, Downstream, downstream};
+pub use export::{Document, Facts, document, ro_crate};
 pub use history::{Earlier, History};
 pub use leakage::{Counting, EVALUATIONS, Leakage, Seen, leakage, lineages};
 pub use lineage::{Lineage, Made, MadeBy, SourceFile};
 pub use render::render;
+pub use signature::{Public, Secret};
+pub use signed::{Vouched, sign_run, vouched};
 pub use target::{Audit, Part, audit};
 pub use verify::{SourceCheck, SourceState, Verified, source_state, verify};
 

@@ -40,6 +40,10 @@ impl Runs {
         self.dir(run).join("run.json")
     }
 
+    pub fn signature(&self, run: &RunId) -> PathBuf {
+        self.dir(run).join("provenance.dsse.json")
+    }
+
     /// All run ids, oldest first; those of one second in the order in which they ended.
     pub fn ids(&self) -> io::Result<Vec<RunId>> {
         let names = list(&self.dir)?;

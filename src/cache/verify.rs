@@ -164,6 +164,13 @@ impl Cache {
         Ok(())
     }
 
+    /// Follows the chain of run records: one that was altered or removed shows.
+    pub(crate) fn verify_chain(&self) -> Result<Vec<Problem>, CacheError> {
+        let mut found = Verification::default();
+        self.verify_runs(&mut found)?;
+        Ok(found.problems)
+    }
+
     fn verify_runs(&self, found: &mut Verification) -> Result<(), CacheError> {
         let (mut written, mut previous) = (BTreeSet::new(), BTreeMap::new());
         for run in self.runs.ids()? {

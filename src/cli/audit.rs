@@ -3,9 +3,9 @@
 use super::App;
 use super::exit::CliError;
 use super::printer::{Style, table};
-use crate::provenance::{self, Counting, Derived, Downstream, ProvenanceError, SourceState, Verified};
+use crate::provenance::{self, Counting, Derived, Downstream, ProvenanceError, SourceState, Verified, Vouched};
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Show where an artifact came from
 #[derive(Debug, clap::Args)]
@@ -16,6 +16,9 @@ pub(super) struct Args {
     /// Hash every object and read every record of the lineage again; exit code 3 where one is damaged
     #[arg(long)]
     verify: bool,
+    /// With `--verify`: also expect each record of the lineage to be signed by the owner of this public key (repeatable)
+    #[arg(long, value_name = "FILE", requires = "verify")]
+    trusted_key: Vec<PathBuf>,
     /// For each model evaluated in the lineage, count the sequences of its evaluation rows that it, or a model it was
     /// fine-tuned from, was trained on; exit code 3 where there is one
     #[arg(long)]
@@ -27,12 +30,24 @@ pub(super) struct Args {
     /// differ, or where a source file that it takes is missing. Inputs that are gone from the cache are made again, too
     #[arg(long)]
     rerun: bool,
+    /// Write its provenance for other tools: W3C PROV (a JSON file), an RO-Crate (a folder), an in-toto statement with
+    /// SLSA provenance (a JSON file)
+    #[arg(long, value_enum, value_name = "FORM", requires = "output")]
+    export: Option<super::export::Form>,
+    /// Where to write it
+    #[arg(long, short, value_name = "PATH", requires = "export")]
+    output: Option<PathBuf>,
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    let trusted = super::keys::trusted(&args.trusted_key)?;
     let cache = app.read_cache()?;
     let audit = provenance::audit(&cache, &args.target)?;
+    if let (Some(form), Some(output)) = (args.export, &args.output) {
+        super::export::write(app, &cache, &audit, form, output)?;
+    }
     let verified = args.verify.then(|| provenance::verify(&cache, &audit, Path::new("")));
+    let vouched = (!trusted.is_empty()).then(|| provenance::vouched(&cache, &audit, &trusted)).transpose()?;
     let leakage = args.leakage.then(|| provenance::leakage(&cache, audit.lineages(), Counting::Anew)).transpose()?;
     let downstream = args.downstream.then(|| provenance::downstream(&cache, &audit)).transpose()?;
     if args.rerun && !app.printer.json {
@@ -46,6 +61,9 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         }
         if let Some(verified) = &verified {
             value["verified"] = json!(verified);
+        }
+        if let Some(vouched) = &vouched {
+            value["verified"]["signatures"] = json!(vouched);
         }
         if let Some(downstream) = &downstream {
             value["downstream"] = json!(downstream);
@@ -62,6 +80,9 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         if let Some(verified) = &verified {
             print(app, verified)?;
         }
+        if let Some(vouched) = &vouched {
+            print_vouched(app, vouched)?;
+        }
         if let Some(leakage) = &leakage {
             super::leakage::print(app, leakage)?;
         }
@@ -75,7 +96,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let damaged = verified.is_some_and(|verified| !verified.problems.is_empty());
     let leaks = leakage.iter().flatten().any(|leakage| leakage.overlap.shared_sequences > 0);
     let reproduced = rerun.is_none_or(|rerun| rerun.reproduced);
-    if damaged || leaks || !reproduced { Err(CliError::Integrity) } else { Ok(()) }
+    let unsigned = vouched.is_some_and(|v| v.signed < v.actions || !v.unsigned.is_empty() || !v.problems.is_empty());
+    if damaged || unsigned || leaks || !reproduced { Err(CliError::Integrity) } else { Ok(()) }
 }
 
 fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
@@ -104,6 +126,35 @@ fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
         ))?;
     }
     printer.line(&format!("{verdict}: {} objects and {} records read again", verified.objects, verified.records))
+}
+
+fn print_vouched(app: &App, vouched: &Vouched) -> Result<(), CliError> {
+    let printer = &app.printer;
+    for problem in &vouched.problems {
+        printer.line(&format!("{} {}: {}", printer.paint("DAMAGED", Style::Bad), problem.file, problem.what))?;
+    }
+    for key in &vouched.untrusted {
+        let word = printer.paint("note:", Style::Note);
+        printer.line(&format!(
+            "{word} a run is signed with the key {}, which is not among the trusted ones",
+            short(key)
+        ))?;
+    }
+    let by: Vec<String> = vouched.keys.iter().map(|key| short(key)).collect();
+    let by = if by.is_empty() { String::new() } else { format!(", by key {}", by.join(", ")) };
+    if vouched.unsigned.is_empty() {
+        let word = printer.paint("signed", Style::Good);
+        return printer.line(&format!("{word}: all {} records of the lineage{by}", vouched.actions));
+    }
+    let stages = vouched.unsigned.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let (signed, actions) = (vouched.signed, vouched.actions);
+    let word = printer.paint("NOT signed", Style::Bad);
+    printer
+        .line(&format!("{word}: {signed} of {actions} records of the lineage are{by}; without a signature: {stages}"))
+}
+
+fn short(key: &str) -> String {
+    key.chars().take(12).collect()
 }
 
 fn print_downstream(app: &App, downstream: &Downstream) -> Result<(), CliError> {

@@ -2,6 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
+use super::keys::KeyArg;
 use super::plan;
 use super::printer::duration;
 use super::reporter::TerminalReporter;
@@ -9,6 +10,7 @@ use super::select::PipelineArgs;
 use crate::cache::Cache;
 use crate::engine::{self, EngineError, Interrupt, RunOptions};
 use crate::event::RunOutcome;
+use crate::provenance;
 
 /// Beyond this much work, `run` wants to hear `--yes`.
 const LONG: f64 = 86_400.0; // seconds
@@ -42,6 +44,11 @@ pub(super) struct Args {
     /// Show the plan and run nothing (as `cistage plan`)
     #[arg(long)]
     dry_run: bool,
+    /// Sign what the run rests on: `audit --verify --trusted-key` checks it, at any time and place
+    #[arg(long)]
+    sign: bool,
+    #[command(flatten)]
+    key: KeyArg,
     /// Start even where more than a day of work lies ahead
     #[arg(long)]
     yes: bool,
@@ -67,6 +74,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if args.dry_run {
         return plan::show(app, &plan, &args.force);
     }
+    let key = args.sign.then(|| args.key.secret()).transpose()?;
     let cache = app.open_cache()?;
     let interrupt = super::interrupt::on_signals()?;
     announce_cost(app, &plan, &cache, args, &interrupt)?;
@@ -83,6 +91,12 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let summary =
         engine::run(&plan, &cache, &options, &reporter, &interrupt).map_err(|error| ended_early(app, error))?;
     reporter.finish()?;
+    if let Some(key) = &key {
+        // The run stands in any case; unsigned, it is not what was asked for.
+        provenance::sign_run(&cache, &summary.run, key)
+            .map_err(|error| CliError::Failed(format!("run {} can't be signed: {error}", summary.run)))?;
+        app.printer.note(&format!("signed run {} with key {}", summary.run, &key.public().id()[..12]));
+    }
     match summary.outcome {
         RunOutcome::Succeeded => Ok(()),
         RunOutcome::Cancelled => {

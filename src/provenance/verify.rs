@@ -40,7 +40,8 @@ pub enum SourceState {
     Unreadable,
 }
 
-/// Re-hashes outputs, manifests and logs of all actions behind an audit, and reads their records again. Paths of
+/// Re-hashes outputs, manifests and logs of all actions behind an audit, reads their records again, and follows the
+/// chain of runs. Paths of
 /// sources are relative to `folder`.
 pub fn verify(cache: &Cache, audit: &Audit, folder: &Path) -> Verified {
     let mut objects: BTreeMap<Digest, String> = BTreeMap::new();
@@ -74,6 +75,9 @@ pub fn verify(cache: &Cache, audit: &Audit, folder: &Path) -> Verified {
         cache.rehash(*object).err().map(|p| Problem { what: format!("{whose}: {}", p.what), ..p })
     });
     problems.extend(damaged.collect::<Vec<_>>());
+    problems.extend(cache.verify_chain().unwrap_or_else(|error| {
+        vec![Problem { file: "runs".to_owned(), what: format!("the chain of runs can't be read: {error}") }]
+    }));
     problems.extend(keys.iter().filter_map(|key: &ActionKey| cache.reread(*key).err()));
     let sources = sources.into_iter().map(|(path, digest)| {
         let state = source_state(cache, &folder.join(&path), digest);

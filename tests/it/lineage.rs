@@ -1,8 +1,9 @@
 //! What the records of the past can be asked for beside where something came from: is it made again with the same
-//! bytes, and what was made from it?
+//! bytes, what was made from it, who vouches for it, and what do other tools read of it?
 
 use crate::workspace::Workspace;
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 
 const PIPELINE: &str = r#"
 cistage: 1
@@ -86,4 +87,83 @@ fn what_was_made_from_a_source_is_listed_with_where_it_went() {
     let said = ws.cistage(&["audit", "twice.txt", "--downstream"]);
     assert_eq!(said.code, 0);
     assert!(said.stdout.contains("nothing recorded was made from it"), "{}", said.stdout);
+}
+
+#[test]
+fn a_signed_run_vouches_for_its_whole_lineage_and_what_is_changed_later_shows() {
+    let ws = Workspace::with(PIPELINE);
+    ws.write("words.txt", "a b\n");
+    for key in ["a.pem", "b.pem"] {
+        assert_eq!(ws.cistage(&["keys", "init", "--key", key]).code, 0);
+    }
+    let again = ws.cistage(&["keys", "init", "--key", "a.pem"]);
+    assert!(again.code == 2 && again.stderr.contains("is there already"), "{}", again.stderr);
+    assert_eq!(fs_err::metadata(ws.path("a.pem")).expect("there").permissions().mode() & 0o777, 0o600);
+    let no_key = ws.cistage(&["run", "p.yaml", "--sign", "--key", "c.pem"]);
+    assert!(no_key.code == 2 && !ws.exists("twice.txt"), "the key is looked for before anything runs");
+
+    ws.run(&["--sign", "--key", "a.pem"]);
+    let check = |key: &str| {
+        let (code, answer) = audit(&ws, &["twice.txt", "--verify", "--trusted-key", key]);
+        let signatures = &answer["verified"]["signatures"];
+        (code, signatures["signed"].as_u64(), signatures["problems"].as_array().map(Vec::len))
+    };
+    assert_eq!(check("a.pem.pub"), (0, Some(2), Some(0)));
+    assert_eq!(check("b.pem.pub"), (3, Some(0), Some(0)));
+    let wrong = ws.cistage(&["audit", "twice.txt", "--verify", "--trusted-key", "a.pem"]);
+    assert!(wrong.code == 2 && wrong.stderr.contains("is not an Ed25519 public key"), "{}", wrong.stderr);
+
+    let runs: Vec<_> = fs_err::read_dir(ws.path("cache/runs")).expect("lists").flatten().map(|e| e.path()).collect();
+    let run = runs.iter().find(|path| path.is_dir()).expect("a run");
+    let file = run.join("provenance.dsse.json");
+    let sound = fs_err::read_to_string(&file).expect("there");
+    let envelope: Value = serde_json::from_str(&sound).expect("JSON");
+    let payload = envelope["payload"].as_str().expect("text");
+    let other = payload.replacen(|c: char| c.is_ascii_lowercase(), "Q", 1);
+    fs_err::write(&file, sound.replace(payload, &other)).expect("writes");
+    assert_eq!(check("a.pem.pub"), (3, Some(0), Some(1)), "the statement was changed");
+    fs_err::write(&file, sound).expect("writes");
+    assert_eq!(check("a.pem.pub").0, 0);
+    // Executed again: another record, which nobody has signed.
+    ws.run(&["--force", "twice"]);
+    assert_eq!(check("a.pem.pub"), (3, Some(1), Some(0)));
+    ws.run(&["--sign", "--key", "b.pem"]);
+    assert_eq!(check("b.pem.pub"), (0, Some(2), Some(0)), "hits are vouched for, too");
+}
+
+#[test]
+fn provenance_is_written_in_the_forms_of_other_tools() {
+    let ws = workspace();
+    let export = |form: &str, output: &str| {
+        let done = ws.cistage(&["audit", "twice.txt", "--export", form, "--output", output]);
+        assert_eq!(done.code, 0, "{}", done.stderr);
+    };
+    let read = |file: &str| -> Value { serde_json::from_str(&ws.read(file)).expect("JSON") };
+    export("prov", "out/prov.json");
+    let prov = read("out/prov.json");
+    assert_eq!(prov["activity"].as_object().map(serde_json::Map::len), Some(2));
+    export("in-toto", "statement.json");
+    let statement = read("statement.json");
+    assert_eq!(statement["predicateType"], json!("https://slsa.dev/provenance/v1"));
+    let subject = &statement["subject"][0];
+    assert_eq!(subject["name"], json!("twice.o"));
+    assert_eq!(subject["digest"]["sha256"].as_str().map(str::len), Some(64));
+    let sources = statement["predicate"]["buildDefinition"]["resolvedDependencies"].as_array().expect("a list");
+    assert_eq!(sources.iter().map(|s| s["name"].clone()).collect::<Vec<_>>(), ["words.txt", "p.yaml"]);
+    export("ro-crate", "crate");
+    let graph = read("crate/ro-crate-metadata.json");
+    let files: Vec<&str> = graph["@graph"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|entity| entity["contentSize"].is_string() && !entity["@id"].as_str().expect("id").contains(':'))
+        .filter_map(|entity| entity["@id"].as_str())
+        .collect();
+    assert!(files.contains(&"results/twice.o") && files.contains(&"p.yaml"), "{files:?}");
+    assert!(files.iter().all(|file| ws.exists(&format!("crate/{file}"))), "{files:?}");
+    assert_eq!(ws.read("crate/results/twice.o"), ws.read("twice.txt"));
+    let again = ws.cistage(&["audit", "twice.txt", "--export", "ro-crate", "--output", "crate"]);
+    assert!(again.code == 2 && again.stderr.contains("is there already"), "{}", again.stderr);
+    let source = ws.cistage(&["audit", "words.txt", "--export", "prov", "--output", "x.json"]);
+    assert!(source.code == 2 && !ws.exists("x.json"), "{}", source.stderr);
 }
