@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test lint check-real bench bench-data bench-orchestrators schema clean-cache
+.PHONY: help build run test kill-test lint check-real check-standards bench bench-data bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +52,16 @@ target/tools/bin/b3sum:
 
 bench-data: build $(PEERS) $(B3SUM) ## the data stages on 6.7 million rows, beside polars, pandas, gzip, tokenizers and b3sum
 	PEERS=$(abspath $(PEERS)) B3SUM=$(abspath $(B3SUM)) python3 benches/data.py $(BENCH)
+
+# Another Python with prov, roc-validator, in-toto-attestation, securesystemslib and cryptography may be named by STANDARDS.
+STANDARDS ?= target/standards/bin/python
+
+target/standards/bin/python:
+	python3 -m venv target/standards
+	target/standards/bin/pip -q install prov roc-validator in-toto-attestation securesystemslib cryptography
+
+check-standards: build $(STANDARDS) ## exported provenance and signatures, read by the tools that others use
+	$(STANDARDS) tests/standards/check.py --bin $(BIN)
 
 schema: ## pipelines/schema.json, which editors read, and the stages in README.md and docs/
 	CISTAGE_UPDATE=1 $(CARGO) test --release --locked is_current

@@ -125,4 +125,22 @@ pub struct ActionRecord {
     /// Digest of the record of this key that this one replaced, itself an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Digest>,
+    /// The outputs are those of another action: a person decided that what differs does not matter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
+}
+
+/// A person's decision that an earlier result stands for what an action would make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accepted {
+    pub reason: String,
+    pub by: String,
+    pub host: String,
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// The action that made the outputs.
+    pub instead_of: ActionKey,
+    /// What differs from it, in words.
+    pub differs: Vec<String>,
 }

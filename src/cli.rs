@@ -4,6 +4,7 @@ use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+mod accept;
 mod audit;
 mod cache;
 mod completions;
@@ -75,6 +76,7 @@ enum Command {
     Why(why::Args),
     Diff(diff::Args),
     Audit(audit::Args),
+    Accept(accept::Args),
     Runs(runs::Args),
     Show(show::Args),
     Metrics(metrics::Args),
@@ -135,6 +137,7 @@ fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::Why(args) => why::run(app, &args),
         Command::Diff(args) => diff::run(app, &args),
         Command::Audit(args) => audit::run(app, &args),
+        Command::Accept(args) => accept::run(app, &args),
         Command::Runs(args) => runs::run(app, &args),
         Command::Show(args) => show::run(app, &args),
         Command::Metrics(args) => metrics::run(app, &args),

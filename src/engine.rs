@@ -8,6 +8,7 @@ use crate::cache::CacheError;
 use crate::event::{Event, RunOutcome};
 use crate::name::RunId;
 
+mod accept;
 mod because;
 mod capacity;
 mod clock;
@@ -35,6 +36,7 @@ mod sources;
 mod text_form;
 mod worker;
 
+pub use accept::accept;
 pub use because::in_words;
 pub use environment::environment;
 pub use estimate::is_worth_it as can_be_estimated;

@@ -34,6 +34,7 @@ pub(crate) fn record(manifest: &ActionManifest, outputs: &[(&str, Artifact)]) ->
         cost: Cost::default(),
         environment: Environment::default(),
         parent: None,
+        accepted: None,
     }
 }
 

@@ -158,6 +158,7 @@ impl Attempt<'_> {
             cost: self.cost.clone(),
             environment: environment(self.action.threads),
             parent: None,
+            accepted: None,
         };
         drop(work);
         claim.commit(self.cache, record.clone())?;

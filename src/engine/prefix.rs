@@ -129,6 +129,7 @@ impl<'a> Prefixes<'a> {
             cost,
             environment: environment(self.action.threads),
             parent: None,
+            accepted: None,
         };
         claim.commit(self.cache, record)
     }

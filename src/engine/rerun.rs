@@ -395,6 +395,9 @@ fn notes(record: &ActionRecord, kind: &StageKind) -> Vec<String> {
     if let Some(target) = record.manifest.target.as_ref().filter(|target| **target != super::manifest::target()) {
         notes.push(format!("made on {target}; this machine is {}", super::manifest::target()));
     }
+    if let Some(accepted) = &record.accepted {
+        notes.push(format!("an earlier result was accepted in its place: {}", accepted.reason));
+    }
     notes
 }
 

@@ -1,6 +1,6 @@
 //! Lineage: an artifact, what made it, and the same of each of its inputs, back to source files.
 
-use crate::action::{ActionKey, ActionRecord, Environment, Origin};
+use crate::action::{Accepted, ActionKey, ActionRecord, Environment, Origin};
 use crate::artifact::Artifact;
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
@@ -44,6 +44,16 @@ pub struct Made {
     pub inputs: BTreeMap<PortName, Lineage>,
     /// Other actions that made the same bytes, newest first.
     pub also: Vec<MadeBy>,
+    /// Decisions by which these bytes are served for actions that were not executed.
+    pub decisions: Vec<Decision>,
+}
+
+/// A person's decision, and the action that it was about.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decision {
+    pub key: ActionKey,
+    #[serde(flatten)]
+    pub accepted: Accepted,
 }
 
 /// An execution, as the lineage shows it.
@@ -58,6 +68,8 @@ pub struct MadeBy {
     pub started: String,
     pub seconds: f64,
     pub environment: Environment,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Accepted>,
 }
 
 impl MadeBy {
@@ -72,6 +84,7 @@ impl MadeBy {
             started: record.started.clone(),
             seconds: record.cost.wall_seconds,
             environment: record.environment.clone(),
+            accepted: record.accepted.clone(),
         }
     }
 }
@@ -118,10 +131,29 @@ impl<'a> Tracer<'a> {
         });
         let inputs = inputs.collect::<Result<_, CacheError>>();
         self.path.remove(&place);
-        let made = Made { artifact: artifact.clone(), record: Arc::new(record), inputs: inputs?, also: Vec::new() };
+        let made = Made {
+            artifact: artifact.clone(),
+            record: Arc::new(record),
+            inputs: inputs?,
+            also: Vec::new(),
+            decisions: self.decisions(key, artifact.digest)?,
+        };
         let lineage = Lineage::Made(Arc::new(made));
         self.known.insert(place, lineage.clone());
         Ok(lineage)
+    }
+}
+
+impl Tracer<'_> {
+    /// The decisions that let what `key` made stand for other actions.
+    fn decisions(&self, key: ActionKey, digest: Digest) -> Result<Vec<Decision>, CacheError> {
+        let mut decisions = Vec::new();
+        for other in self.cache.makers(digest)?.into_iter().filter(|other| *other != key) {
+            let accepted = self.cache.record(other)?.and_then(|record| record.accepted);
+            let about_this = accepted.filter(|accepted| accepted.instead_of == key);
+            decisions.extend(about_this.map(|accepted| Decision { key: other, accepted }));
+        }
+        Ok(decisions)
     }
 }
 
@@ -190,6 +222,9 @@ impl Writer {
                     object.insert("inputs".into(), Value::Object(inputs.collect()));
                 } else {
                     object.insert("inputs_shown_elsewhere".into(), json!(true));
+                }
+                if !made.decisions.is_empty() {
+                    object.insert("accepted_for".into(), json!(made.decisions));
                 }
                 if !made.also.is_empty() {
                     object.insert("also_made_by".into(), json!(made.also));

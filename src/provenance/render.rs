@@ -1,8 +1,8 @@
 //! A lineage as a tree of text.
 
-use super::lineage::{Lineage, Made, MadeBy};
+use super::lineage::{Decision, Lineage, Made, MadeBy};
 use super::target::Audit;
-use crate::action::ActionKey;
+use crate::action::{Accepted, ActionKey};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -82,6 +82,12 @@ impl Tree {
         let kind = format!("{} v{}", by.kind, by.version);
         let when = format!("run {}, {}, {:.1} s", by.run, by.started, by.seconds);
         self.line(&format!("{inner}{kind}  key {}  {when}", by.key.0.short()));
+        if let Some(accepted) = &by.accepted {
+            self.accepted(&inner, accepted, &format!("made by key {}", accepted.instead_of.0.short()));
+        }
+        for Decision { key, accepted } in &made.decisions {
+            self.accepted(&inner, accepted, &format!("served for key {}", key.0.short()));
+        }
         if !by.params.is_empty() {
             let params: Vec<String> =
                 by.params.iter().map(|(name, value)| format!("{name}={}", short(value))).collect();
@@ -96,6 +102,15 @@ impl Tree {
             let (branch, below) = if n == last { ("└─ ", "   ") } else { ("├─ ", "│  ") };
             self.node(&format!("{rest}{branch}"), &format!("{rest}{below}"), Some(port.as_str()), input);
         }
+    }
+}
+
+impl Tree {
+    fn accepted(&mut self, inner: &str, accepted: &Accepted, what: &str) {
+        let who = printable(&format!("{}@{}", accepted.by, accepted.host));
+        self.line(&format!("{inner}ACCEPTED by {who}, {}: {}", accepted.at, printable(&accepted.reason)));
+        let differs = accepted.differs.iter().map(|d| printable(d)).collect::<Vec<_>>().join("; ");
+        self.line(&format!("{inner}  {what}, not executed again for: {differs}"));
     }
 }
 

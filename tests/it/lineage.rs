@@ -167,3 +167,34 @@ fn provenance_is_written_in_the_forms_of_other_tools() {
     let source = ws.cistage(&["audit", "words.txt", "--export", "prov", "--output", "x.json"]);
     assert!(source.code == 2 && !ws.exists("x.json"), "{}", source.stderr);
 }
+
+#[test]
+fn an_accepted_change_of_text_serves_the_old_result_and_every_audit_says_so() {
+    let ws = workspace();
+    let before = ws.read("twice.txt");
+    let changed = PIPELINE.replace("tr a-z A-Z <", "tr 'a-z' 'A-Z' <");
+    ws.write("p.yaml", &changed);
+    let plan = ws.cistage(&["plan", "p.yaml"]);
+    assert!(plan.stdout.contains("upper"), "{}", plan.stdout);
+    let waits = ws.cistage(&["accept", "twice", "--reason", "r"]);
+    assert!(waits.code == 2 && waits.stderr.contains("waits for stages before it"), "{}", waits.stderr);
+    let done = ws.cistage(&["accept", "upper", "--reason", "quotes only"]);
+    assert_eq!((done.code, done.stdout.contains("accepted: run: ")), (0, true), "{}{}", done.stdout, done.stderr);
+    assert_eq!(ws.run(&[]).iter().filter(|line| line.ends_with(" hit")).count(), 5);
+    let (_, answer) = audit(&ws, &["twice.txt"]);
+    assert_eq!(answer["inputs"]["a"]["accepted_for"][0]["reason"], json!("quotes only"));
+    let (_, answer) = audit(&ws, &["upper.o"]);
+    assert_eq!(answer["made_by"]["accepted"]["reason"], json!("quotes only"));
+    let said = ws.cistage(&["audit", "twice.txt", "--verify"]);
+    assert!(said.code == 0 && said.stdout.contains("ACCEPTED by"), "{}", said.stdout);
+
+    let nothing = ws.cistage(&["accept", "upper", "--reason", "r"]);
+    assert!(nothing.code == 2 && nothing.stderr.contains("nothing to accept"), "{}", nothing.stderr);
+    ws.write("p.yaml", changed.replace("test: 0.2", "test: 0.3"));
+    let other = ws.cistage(&["accept", "split", "--reason", "r"]);
+    assert!(other.code == 2 && other.stderr.contains("test: 0.2 -> 0.3"), "{}", other.stderr);
+    assert_eq!(ws.run(&["--force", "upper"]).iter().filter(|line| line.ends_with(" ran")).count(), 2);
+    let (_, answer) = audit(&ws, &["twice.txt"]);
+    assert_eq!(answer["inputs"]["a"]["accepted_for"], Value::Null, "it was executed");
+    assert_eq!(ws.read("twice.txt"), before);
+}

@@ -3,9 +3,6 @@ import pathlib
 import shutil
 import subprocess
 
-# Every occurrence up to here; where there are many, the gaps grow after it.
-DENSE = 12
-SPARSE = 1.3
 
 
 def missing():
@@ -31,9 +28,9 @@ def injected(log):
     return [line for line in path.read_text(errors="replace").splitlines() if "(INJECTED)" in line] if path.exists() else []
 
 
-def occurrences(every=False):
-    """The numbers N to try: all of them, or fewer and fewer."""
+def occurrences(dense, growth=1.3):
+    """The numbers N to try: all up to `dense`, then fewer and fewer."""
     n = 1
     while True:
         yield n
-        n = n + 1 if every or n < DENSE else max(n + 1, int(n * SPARSE))
+        n = n + 1 if n < dense else max(n + 1, int(n * growth))

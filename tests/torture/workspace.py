@@ -82,7 +82,9 @@ class Workspace:
         return self.call(*self.run_args(*args), **how)
 
     def damage(self):
-        """What `cache verify` has against the cache."""
+        """What `cache verify` has against the cache, where there is one yet."""
+        if not self.cache.is_dir():
+            return []
         found = self.call("cache", "verify")
         return [] if found.code == 0 else [f"cache verify ended with {found.code}: {found.stdout}{found.stderr}"]
 

@@ -87,6 +87,7 @@ fn action(record: &ActionRecord) -> Value {
         "run": record.run,
         "started": record.started,
         "threads": record.environment.threads,
+        "accepted": record.accepted,
     })
 }
 

@@ -75,6 +75,9 @@ impl Document {
                 "cistage:threads": environment.threads,
             }),
         );
+        if let Some(accepted) = &record.accepted {
+            self.put("activity", &id, json!({ "cistage:accepted": json!(accepted).to_string() }));
+        }
         let plan = entity(record.key.0);
         self.put("entity", &plan, json!({ "prov:type": { "$": "prov:Plan", "type": "prov:QUALIFIED_NAME" } }));
         let program = format!("program:{}", name(&environment.program));

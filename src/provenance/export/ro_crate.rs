@@ -298,6 +298,10 @@ impl Crate<'_> {
                 "agent": link(&agent),
             }),
         );
+        if let Some(accepted) = &record.accepted {
+            let said = format!("accepted by {} on {}: {}", accepted.by, accepted.at, accepted.reason);
+            self.entities.get_mut(&id).expect("put above")["description"] = json!(said);
+        }
         self.mentions.push(id.clone());
         let control = format!("#control-{}", record.key.0.hex());
         let name = format!("control of {}", record.stage);
