@@ -30,7 +30,7 @@ def run(part, env):
 
 def too_small(part, env, expected):
     # From where nothing fits to where all does, a page or a few files at a time.
-    sweeps = {"bytes": [f"size={n}k" for n in range(8, 400, 8)], "files": [f"nr_inodes={n}" for n in range(4, 140, 3)]}
+    sweeps = {"bytes": [f"size={n}k" for n in range(8, 200, 4)], "files": [f"nr_inodes={n}" for n in range(4, 130, 3)]}
     for what, sizes in sweeps.items():
         failed = 0
         with part.group(f"a full disk, in {what}") as group:
