@@ -67,7 +67,7 @@ pub use du::{Total, Usage};
 pub use gc::{Candidate, Plan as GcPlan, Policy as GcPolicy, Reason};
 pub use pins::Pin;
 pub use records::Served;
-pub use run_record::{RunRecord, StepRecord};
+pub use run_record::{RunRecord, StepRecord, Verify};
 pub use texts::TextRecord;
 pub use verify::{Problem, Verification};
 
@@ -172,6 +172,11 @@ impl Cache {
         self.session
             .as_ref()
             .ok_or_else(|| CacheError::Unusable(format!("the cache {} is open for reading alone", self.root.display())))
+    }
+
+    /// From now on every file is hashed once by this process, however unchanged it looks.
+    pub fn verify_always(&self) {
+        self.ledger.read_all();
     }
 
     /// A path that nothing stands at, in a folder of this process's own, which goes when the cache is closed.

@@ -58,6 +58,8 @@ pub struct RunOptions {
     pub threads: Option<usize>,
     /// After a failure, go on with all that does not depend on it.
     pub keep_going: bool,
+    /// A stage that another process works on already fails, and is not waited for.
+    pub no_wait: bool,
     /// The command line, for the record.
     pub argv: Vec<String>,
     /// `--profile`, for the record.

@@ -58,6 +58,8 @@ pub struct Plan {
     pub params: BTreeMap<String, Value>,
     /// In an order in which each step follows those it needs; names break ties.
     pub steps: Vec<Step>,
+    /// Every file is hashed at each run, however unchanged it looks.
+    pub verify_always: bool,
     /// Published path -> output.
     pub publish: BTreeMap<String, (StageName, PortName)>,
 }
@@ -129,6 +131,7 @@ pub fn load(file: &Path, options: &Options) -> Result<Plan, Problems> {
         params: params.0,
         steps: built.steps,
         publish: built.publish,
+        verify_always: spec.verify_always,
         text,
     })
 }

@@ -9,6 +9,7 @@ use crate::action::{ActionKey, ActionRecord};
 use crate::digest::Digest;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Memory of file digests and of makers.
@@ -18,6 +19,8 @@ pub struct Ledger {
     index: Option<PathBuf>,
     memo: Option<MemoFile>,
     aside: PathBuf,
+    /// What earlier processes remembered is not believed: every file is read once.
+    reads_all: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -81,7 +84,7 @@ impl Ledger {
     /// `index`: the folder of the index, unless there is to be none; a broken one is moved to `aside`.
     pub fn new(index: Option<PathBuf>, root: &Path) -> Self {
         let memo = index.as_ref().map(|index| MemoFile::new(index.join("memo"), root.join("locks").join("memo.lock")));
-        Self { index, memo, aside: root.join("quarantine"), state: Mutex::default() }
+        Self { index, memo, aside: root.join("quarantine"), reads_all: AtomicBool::new(false), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -95,9 +98,16 @@ impl Ledger {
         state
     }
 
+    /// From now on recalls only what this process has read itself.
+    pub fn read_all(&self) {
+        self.reads_all.store(true, Ordering::Relaxed);
+    }
+
     /// The digest of the file called `name`, if it was hashed when it looked like that, and long enough after.
     pub fn recall(&self, name: &[u8], stamp: Stamp) -> Option<Digest> {
-        self.state().memos.get(name).filter(|m| m.stamp == stamp && !stamp.is_racy(m.hashed)).map(|m| m.digest)
+        let state = self.state();
+        let memo = if self.reads_all.load(Ordering::Relaxed) { state.changed.get(name) } else { state.memos.get(name) };
+        memo.filter(|m| m.stamp == stamp && !stamp.is_racy(m.hashed)).map(|m| m.digest)
     }
 
     /// Remembers what a hashing begun at `hashed` gave.

@@ -11,6 +11,17 @@ use std::collections::BTreeMap;
 
 pub const RUN_SCHEMA: &str = "cistage/run/1";
 
+/// Which files a run reads to know that they are what they were.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// Those whose size, times or inode changed since they were last hashed, and those hashed too soon after a change.
+    #[default]
+    Changed,
+    /// All of them.
+    Always,
+}
+
 /// What became of one step of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -59,6 +70,9 @@ pub struct RunRecord {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leakage: Vec<Value>,
     pub environment: Environment,
+    /// How the bytes of hits and sources were checked.
+    #[serde(default)]
+    pub verify: Verify,
     /// Digest of the file of the run record before this one.
     pub previous: Option<Digest>,
 }

@@ -57,6 +57,7 @@ pub(crate) fn run_record(run: &str) -> RunRecord {
         unpublished: BTreeMap::new(),
         leakage: Vec::new(),
         environment: Environment::default(),
+        verify: Verify::Changed,
         previous: None,
     }
 }
@@ -482,4 +483,24 @@ fn damage_within_the_same_second_is_found_also_with_the_old_time_of_modification
 fn make_writable(path: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o644)).expect("sets");
+}
+
+#[test]
+fn where_all_is_to_be_read_the_memory_of_others_counts_for_nothing_and_ones_own_does() {
+    let bench = Bench::new();
+    if std::env::var_os("CISTAGE_NO_INDEX").is_some() {
+        return;
+    }
+    bench.cache.ledger.flush();
+    let cache = Cache::open(bench.cache.root()).expect("opens");
+    let rows = bench.output("rows");
+    let stamp = stamp::Stamp::of(&fs_err::metadata(bench.object("rows")).expect("there"));
+    let name = [b"object ", &rows.digest.as_bytes()[..]].concat();
+    assert_eq!(cache.ledger.recall(&name, stamp), Some(rows.digest));
+    cache.verify_always();
+    assert_eq!(cache.ledger.recall(&name, stamp), None);
+    assert!(matches!(cache.lookup(bench.key()), Ok(Lookup::Hit(_))));
+    let hashed = stamp.changed + 3_000_000_000;
+    cache.ledger.remember(&name, stamp, hashed, rows.digest);
+    assert_eq!(cache.ledger.recall(&name, stamp), Some(rows.digest));
 }

@@ -35,6 +35,9 @@ pub(super) struct Args {
     /// After a failure, go on with stages that do not depend on it
     #[arg(long)]
     keep_going: bool,
+    /// Fail where another run works on the same stage already, and don't wait for its result
+    #[arg(long)]
+    no_wait: bool,
     /// Where stages run
     #[arg(long, value_enum, default_value_t = Executor::Local)]
     executor: Executor,
@@ -83,6 +86,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         jobs: args.jobs.map(|n| n as usize),
         threads: args.threads.map(|n| n as usize),
         keep_going: args.keep_going,
+        no_wait: args.no_wait,
         argv: std::env::args().collect(),
         profiles: args.pipeline.profile.clone(),
         sets: args.pipeline.set.clone(),

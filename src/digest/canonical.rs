@@ -43,6 +43,7 @@ struct Canonical<'t> {
 }
 
 impl Canonical<'_> {
+    #[expect(clippy::unnecessary_wraps, reason = "the methods below give what it gives")]
     fn put(&self, bytes: &[u8]) -> io::Result<()> {
         self.text.borrow_mut().extend_from_slice(bytes);
         Ok(())

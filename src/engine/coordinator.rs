@@ -78,6 +78,7 @@ pub(super) struct Coordinator<'a> {
     sources: &'a Sources,
     forced: &'a [bool],
     keep_going: bool,
+    no_wait: bool,
     history: History<'a>,
     places: BTreeMap<&'a StageName, usize>,
     grants: Vec<Resources>,
@@ -124,6 +125,7 @@ impl<'a> Coordinator<'a> {
             sources,
             forced,
             keep_going: options.keep_going,
+            no_wait: options.no_wait,
             history: History::of(cache, &plan.name),
             scheduler: Scheduler::new(capacity, grants.clone(), upstream),
             places,
@@ -273,6 +275,7 @@ impl<'a> Coordinator<'a> {
             inputs: track.inputs.clone(),
             because: track.because.clone(),
             force: self.forced[i],
+            no_wait: self.no_wait,
             threads: self.grants[i].cpus,
         }
     }

@@ -34,6 +34,8 @@ pub(super) struct Action<'a> {
     /// Why it executes, in words.
     pub because: Vec<String>,
     pub force: bool,
+    /// Fail where another process works on it already.
+    pub no_wait: bool,
     pub threads: u32,
 }
 
@@ -120,6 +122,9 @@ impl Attempt<'_> {
         };
         // The wait for a lock can't be interrupted: looked at from afar first, so that Ctrl-C ends it.
         if let Some(who) = self.cache.holder(self.action.key)? {
+            if self.action.no_wait {
+                return Err(format!("{who} works on this already, and --no-wait says not to wait for it").into());
+            }
             waiting(&who);
             while self.cache.holder(self.action.key)?.is_some() {
                 if self.control.is_stopped() {

@@ -47,6 +47,9 @@ pub struct StepPlan {
 /// Foretells a run; executes nothing and writes no record.
 pub fn plan(plan: &Plan, cache: &Cache, force: &[String], interrupt: &Interrupt) -> Result<Vec<StepPlan>, EngineError> {
     let capacity = Capacity::of_machine(&RunOptions::default());
+    if plan.verify_always {
+        cache.verify_always();
+    }
     let forced = force::forced(plan, force)?;
     let sources = Sources::read(plan, cache, interrupt)?;
     let history = History::of(cache, &plan.name);

@@ -125,7 +125,7 @@ pub fn rerun<'l>(
         let again = work.answer.actions.iter().find(|again| again.key == root.record.key);
         again.is_some_and(|again| again.outputs.values().any(|o| o.same && o.recorded == root.artifact.digest))
     };
-    work.answer.reproduced = !roots.is_empty() && work.answer.problems.is_empty() && roots.iter().all(|r| same(&r));
+    work.answer.reproduced = !roots.is_empty() && work.answer.problems.is_empty() && roots.iter().all(same);
     Ok(work.answer)
 }
 

@@ -7,7 +7,7 @@ use super::recorder::Recorder;
 use super::sources::Sources;
 use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, leakage, publish};
 use crate::cache::run_record::RUN_SCHEMA;
-use crate::cache::{Cache, RunRecord};
+use crate::cache::{Cache, RunRecord, Verify};
 use crate::event::{EventKind, Outcome, RunOutcome};
 use crate::pipeline::Plan;
 use std::time::Instant;
@@ -24,6 +24,9 @@ pub fn run(
 ) -> Result<RunSummary, EngineError> {
     let began = Instant::now();
     let started = clock::now();
+    if plan.verify_always {
+        cache.verify_always();
+    }
     let forced = force::forced(plan, &options.force)?;
     let capacity = Capacity::of_machine(options);
     capacity.check(plan)?;
@@ -80,6 +83,7 @@ pub fn run(
         unpublished: unpublished.clone(),
         leakage,
         environment: environment(capacity.cpus),
+        verify: if plan.verify_always { Verify::Always } else { Verify::Changed },
         previous: None,
     });
     if committed.is_err() {

@@ -46,6 +46,10 @@ pub fn schema() -> Value {
                 "propertyNames": { "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,63}$" },
                 "additionalProperties": { "$ref": "#/$defs/stage" }
             },
+            "verify": {
+                "description": "which files a run reads to know that they are what they were: those that look changed, or all of them",
+                "enum": ["changed", "always"]
+            },
             "publish": {
                 "description": "path below the working directory: STAGE.PORT, placed there after a successful run",
                 "type": ["object", "null"],

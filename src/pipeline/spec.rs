@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
-const TOP: [&str; 7] = ["cistage", "name", "about", "params", "profiles", "stages", "publish"];
+const TOP: [&str; 8] = ["cistage", "name", "about", "verify", "params", "profiles", "stages", "publish"];
 const STAGE: [&str; 9] = ["uses", "in", "with", "when", "matrix", "out", "resources", "hint", "about"];
 const RESERVED: [&str; 3] = ["executor", "ranks", "secrets"];
 const OUTPUT: [&str; 2] = ["path", "format"];
@@ -20,6 +20,7 @@ const OUTPUT: [&str; 2] = ["path", "format"];
 pub struct PipelineSpec {
     pub name: Option<String>,
     pub about: Option<String>,
+    pub verify_always: bool,
     pub params: Vec<Entry>,
     pub profiles: Vec<Entry>,
     /// In the order of the file.
@@ -53,9 +54,7 @@ impl PipelineSpec {
             return None;
         };
         for entry in entries {
-            if entry.key == "verify" {
-                problems.at(entry.key_span, "`verify` is reserved for a later version");
-            } else if !TOP.contains(&entry.key.as_str()) {
+            if !TOP.contains(&entry.key.as_str()) {
                 unknown_key(entry, "a pipeline", &TOP, problems);
             }
         }
@@ -75,7 +74,8 @@ impl PipelineSpec {
         }
         let name = line_of(root, "name", problems);
         let about = line_of(root, "about", problems);
-        Some(Self { name, about, params, profiles, stages, publish })
+        let verify_always = verify_always(root, problems);
+        Some(Self { name, about, verify_always, params, profiles, stages, publish })
     }
 }
 
@@ -150,6 +150,23 @@ fn version(root: &Node, problems: &mut Diagnostics<'_>) {
                 .help("add it as the first line: it says which form the file has");
         }
     }
+}
+
+/// Reads `verify: always`, or `changed`, which is how it is without the key.
+fn verify_always(root: &Node, problems: &mut Diagnostics<'_>) -> bool {
+    let Some(Entry { value, .. }) = root.get("verify") else { return false };
+    match value.text() {
+        Some("always") => return true,
+        Some("changed") => {}
+        _ if value.content == Content::Invalid => {}
+        _ => {
+            let found = value.describe();
+            problems
+                .at(value.span, format!("`verify` is `changed` or `always`, not {found}"))
+                .help("`changed` reads files again that look changed; `always` reads all of them at each run");
+        }
+    }
+    false
 }
 
 fn uses(name: &str, span: Span, node: &Node, problems: &mut Diagnostics<'_>) -> Option<&'static str> {

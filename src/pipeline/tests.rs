@@ -349,7 +349,7 @@ fn every_slip_is_told_with_its_place_and_what_would_be_right() {
         (
             "verify: 1\nstage: 2",
             &[
-                "6:1 `verify` is reserved for a later version ()",
+                "6:9 `verify` is `changed` or `always`, not 1 (`changed` reads files again that look changed; `always` reads all of them at each run)",
                 "7:1 unknown key `stage` of a pipeline (did you mean `stages`?)",
             ],
         ),

@@ -1,6 +1,9 @@
 //! What runs again, and what does not.
 
 use crate::workspace::{Workspace, flip_a_byte, make_writable, outcomes};
+use serde_json::Value;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 /// `a` keeps the lines without `#` of a file, `b` counts them, `c` says the count.
 const THREE: &str = r#"
@@ -75,7 +78,7 @@ fn a_changed_parameter_reruns_what_reads_it_and_going_back_is_a_hit() {
     assert_eq!(ws.run(&[]), ["a hit", "b hit", "c hit"]);
     assert_eq!(ws.read("results/text.txt"), "lines 2\n");
     let why = ws.cistage(&["why", "p.yaml", "c", "--set", "word=new", "--format", "json"]);
-    let why: serde_json::Value = serde_json::from_str(&why.stdout).expect("JSON");
+    let why: Value = serde_json::from_str(&why.stdout).expect("JSON");
     let because = &why["stages"][0]["because"][0];
     assert_eq!((because["what"].as_str(), because["new"].as_str()), (Some("param"), Some("new")), "{why:#}");
 }
@@ -194,4 +197,40 @@ fn a_declared_format_is_part_of_the_key_and_is_checked_again() {
     assert_eq!((code, outcomes(&events)), (1, vec!["s failed".to_owned()]));
     ws.write("p.yaml", text("raw"));
     assert_eq!(ws.run(&[]), ["s hit"]);
+}
+
+#[test]
+fn the_policy_by_which_hits_were_checked_stands_in_the_record() {
+    let ws = three();
+    ws.run(&[]);
+    for (policy, line) in [("changed", ""), ("changed", "verify: changed"), ("always", "verify: always")] {
+        ws.write("p.yaml", format!("{line}\n{}", ws.read("p.yaml").replace("verify: changed\n", "")));
+        let (code, events) = ws.events(&[]);
+        assert!(code == 0 && outcomes(&events).iter().all(|line| line.ends_with(" hit")), "{events:?}");
+        let run = events.last().expect("an end")["run"].as_str().expect("an id");
+        let record: Value = serde_json::from_str(&ws.read(&format!("cache/runs/{run}/run.json"))).expect("JSON");
+        assert_eq!(record["verify"], policy);
+    }
+}
+
+#[test]
+fn who_does_not_want_to_wait_for_another_run_is_told_of_it() {
+    let ws = Workspace::with(
+        "cistage: 1\nstages:\n  slow: { uses: command, out: { o: o.txt }, with: { run: \"sleep 3; echo x > {out.o}\" } }\n",
+    );
+    let mut other = ws.command(&["run", "p.yaml"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("starts");
+    let until = Instant::now() + Duration::from_secs(30);
+    let claimed = || {
+        let locks = fs_err::read_dir(ws.path("cache/locks")).into_iter().flatten().flatten();
+        locks.into_iter().any(|entry| entry.file_name().len() == 64 + ".lock".len())
+    };
+    while !claimed() {
+        assert!(Instant::now() < until, "the other run begins");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let told = ws.cistage(&["run", "p.yaml", "--no-wait"]);
+    assert_eq!(told.code, 1, "{}", told.stderr);
+    assert!(told.stderr.contains("works on this already, and --no-wait says not to wait"), "{}", told.stderr);
+    assert_eq!(ws.run(&[]), ["slow hit"], "without it, the result of the other is waited for");
+    assert!(other.wait().expect("a child").success());
 }

@@ -1,25 +1,49 @@
-"""Ways to damage one file, each undone at the end of a `with`, unless the program mended the file meanwhile."""
+"""Ways to damage one file, each undone at the end of its `with`, unless the program has mended the file meanwhile."""
 import contextlib
 import json
 import os
+import random
+
+KINDS = ("a flipped bit", "a cut", "a removal", "a swap")
 
 
-def writable(file):
-    if not os.access(file, os.W_OK) or file.stat().st_mode & 0o200 == 0:
-        file.chmod(0o644)
+class Damage:
+    """One way to damage a file: `kind` as above, `what` in words, `files` that it touches."""
+
+    def __init__(self, kind, what, files, how, says_the_same=False):
+        self.kind, self.what, self.files, self.how = kind, what, files, how
+        # Of JSON the checksum is over what it says, not over its white space.
+        self.says_the_same = says_the_same
+
+
+def ways(file, others, seed):
+    """All damage that is done to a file: some bits flipped, its end cut, removed, swapped with one of `others`."""
+    rng, before = random.Random(f"{seed} {file.name}"), file.read_bytes()
+    changes = []
+    for at in sorted({0, len(before) - 1, rng.randrange(len(before))} if before else ()):
+        changed = bytearray(before)
+        changed[at] ^= 1 << rng.randrange(8)
+        changes.append(("a flipped bit", f"a bit of byte {at} flipped", bytes(changed)))
+    changes += [("a cut", f"cut by {n}", before[:-n]) for n in (1, 2) if len(before) >= n]
+    for kind, what, data in changes:
+        yield Damage(kind, what, [file], rewritten(file, data), says_the_same(before, data))
+    yield Damage("a removal", "removed", [file], removed(file))
+    others = [other for other in others if other.read_bytes() != before]
+    if others:
+        other = rng.choice(others)
+        yield Damage("a swap", f"swapped with {other.parent.name}/{other.name}", [file, other], swapped(file, other))
 
 
 @contextlib.contextmanager
 def rewritten(file, data):
-    """Other bytes under the old time of modification, as a careful forger would leave them."""
-    mode, stat = file.stat().st_mode & 0o777, file.stat()
-    before = file.read_bytes()
+    """Other bytes under the old mode and time of modification, as a careful forger would leave them."""
+    before, stat = file.read_bytes(), file.stat()
 
     def write(these):
-        writable(file)
+        file.chmod(0o644)
         file.write_bytes(these)
+        file.chmod(stat.st_mode)
         os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        file.chmod(mode)
 
     write(data)
     yield
@@ -29,9 +53,8 @@ def rewritten(file, data):
 
 @contextlib.contextmanager
 def removed(file):
-    aside = file.with_name(file.name + ".aside")
-    # Beside the folder, where nobody looks.
-    aside = file.parents[2] / aside.name
+    # Two folders up, where the program does not look.
+    aside = file.parents[2] / f"{file.name}.aside"
     file.rename(aside)
     yield
     if file.exists():
@@ -43,29 +66,12 @@ def removed(file):
 
 @contextlib.contextmanager
 def swapped(one, other):
-    data = one.read_bytes(), other.read_bytes()
-    with rewritten(one, data[1]), rewritten(other, data[0]):
+    first, second = one.read_bytes(), other.read_bytes()
+    with rewritten(one, second), rewritten(other, first):
         yield
 
 
-def flips(file, rng):
-    """Files with one bit changed: of the first byte, of the last, and of one in between."""
-    data = file.read_bytes()
-    for at in sorted({0, len(data) - 1, rng.randrange(len(data))} if data else ()):
-        changed = bytearray(data)
-        changed[at] ^= 1 << rng.randrange(8)
-        yield f"a bit of byte {at} flipped", bytes(changed)
-
-
-def cuts(file):
-    data = file.read_bytes()
-    for n in (1, 2):
-        if len(data) >= n:
-            yield f"{n} byte{'s' * (n > 1)} cut off", data[:-n]
-
-
-def reads_the_same(before, after):
-    """Whether two texts of JSON say the same: their checksum is of what they say, not of its white space."""
+def says_the_same(before, after):
     try:
         return json.loads(before) == json.loads(after)
     except ValueError:
