@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test lint check-real check-standards bench bench-data bench-orchestrators schema clean-cache
+.PHONY: help build run test kill-test torture lint check-real check-standards bench bench-data bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ test: ## all tests; those on real data say so where the data are absent
 
 kill-test: ## one training, killed and interrupted at random moments, against the undisturbed one; some ten minutes
 	$(CARGO) test --release --locked --test it -- --ignored --nocapture kill::
+
+# Names of parts and more by TORTURE="--part power,crowd"; root, strace and mkfs.xfs let it try all of them.
+torture: build ## kills, power cuts, failing disks, damage and crowds against the cache; some twenty minutes
+	python3 tests/torture/run.py --bin $(BIN) $(TORTURE)
 
 lint: ## formatting, clippy, licences and sources of the dependencies
 	$(CARGO) fmt --check

@@ -19,8 +19,8 @@ use crate::action::{ActionKey, ActionManifest, ActionRecord};
 use crate::artifact::{Artifact, Format, Layout};
 use crate::digest::Digest;
 use crate::name::RunId;
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ use std::path::{Path, PathBuf};
 mod claim;
 pub mod copy;
 mod du;
-mod durable;
+pub mod durable;
 mod gate;
 mod gc;
 mod given_up;
@@ -97,6 +97,13 @@ pub struct Cache {
     gate: Gate,
     /// `None` where the cache is open for reading alone.
     session: Option<Session>,
+}
+
+/// What was counted, and under which name: a file that took another's place answers nothing.
+#[derive(Serialize, Deserialize)]
+struct Counted<T> {
+    name: Digest,
+    counted: T,
 }
 
 /// What looking up a key found.
@@ -429,15 +436,16 @@ impl Cache {
     /// What was counted under this name, if it is there, and whole.
     pub fn overlap<T: DeserializeOwned>(&self, name: Digest) -> Option<T> {
         let file = self.overlaps.as_ref()?.join(format!("{}.json", name.hex()));
-        seal::open(&fs_err::read(file).ok()?).ok()
+        let found: Counted<T> = seal::open(&fs_err::read(file).ok()?).ok()?;
+        (found.name == name).then_some(found.counted)
     }
 
     /// Remembers what was counted, as far as that can be written: without it, it is counted again.
     pub fn remember_overlap<T: Serialize>(&self, name: Digest, counted: &T) {
         if let (Some(folder), Some(session)) = (&self.overlaps, &self.session) {
             let _ = fs_err::create_dir_all(folder);
-            let _ =
-                durable::replace(&session.path(), &folder.join(format!("{}.json", name.hex())), &seal::seal(counted));
+            let text = seal::seal(&Counted { name, counted });
+            let _ = durable::replace(&session.path(), &folder.join(format!("{}.json", name.hex())), &text);
         }
     }
 

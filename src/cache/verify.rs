@@ -1,10 +1,11 @@
 //! Checks a whole cache: every object re-hashed, every record read, the chain of runs followed. Only reports.
 
 use super::records::{self, sharded};
-use super::{Cache, CacheError, runs};
+use super::{Cache, CacheError, RunRecord, runs};
 use crate::action::{ActionKey, ActionRecord};
 use crate::artifact::{Artifact, Layout};
 use crate::digest::Digest;
+use crate::event::Outcome;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,11 @@ impl Cache {
         let sound = self.verify_objects(&mut found)?;
         self.verify_records(&sound, &mut found)?;
         self.verify_runs(&mut found)?;
+        for run in self.runs()? {
+            if let Some(record) = self.run(&run)? {
+                self.verify_needs(&record, &mut found);
+            }
+        }
         for (file, text) in self.texts.all()? {
             if let Err(what) = text {
                 let what = format!("{what}: remove this file, publishing or `get` makes it anew");
@@ -56,6 +62,10 @@ impl Cache {
             }
         }
         found.problems.sort();
+        // Several runs may miss the same record.
+        found
+            .problems
+            .dedup_by(|a, b| a.file == b.file && a.what.starts_with("is missing") && b.what.starts_with("is missing"));
         Ok(found)
     }
 
@@ -151,6 +161,13 @@ impl Cache {
                 }
             };
             need(key.0, "the manifest".to_owned());
+            let mut parent = record.parent;
+            while let Some(replaced) = parent {
+                need(replaced, "the record that this one replaced".to_owned());
+                // A damaged one is in the list already.
+                let older = self.read_object(replaced).ok().and_then(|bytes| records::check(&bytes, key).ok());
+                parent = older.and_then(|older| older.parent).filter(|older| *older != replaced);
+            }
             for (port, output) in &record.outputs {
                 for object in self.objects_of(output) {
                     need(object, format!("output {port} of {}", record.stage));
@@ -169,6 +186,23 @@ impl Cache {
         let mut found = Verification::default();
         self.verify_runs(&mut found)?;
         Ok(found.problems)
+    }
+
+    /// Looks for the pipeline text and the action records that a run's record names.
+    fn verify_needs(&self, run: &RunRecord, found: &mut Verification) {
+        let file = || self.relative(&self.runs.file(&run.run));
+        if !self.object_path(run.text).exists() {
+            let what = format!("its pipeline text is missing: object {}", run.text);
+            found.problems.push(Problem { file: file(), what });
+        }
+        for step in run.steps.iter().filter(|step| matches!(step.outcome, Outcome::Ran | Outcome::Hit)) {
+            let Some(key) = step.key else { continue };
+            let record = self.records.path(key);
+            if !record.exists() {
+                let what = format!("is missing: the record of {}, which run {} used", step.stage, run.run);
+                found.problems.push(Problem { file: self.relative(&record), what });
+            }
+        }
     }
 
     fn verify_runs(&self, found: &mut Verification) -> Result<(), CacheError> {
@@ -218,9 +252,11 @@ mod tests {
     #[test]
     fn a_sound_cache_has_no_problems_and_all_is_counted() {
         let bench = Bench::new();
+        let text = bench.cache.put_bytes(b"").expect("keeps");
+        assert_eq!(run_record("20261123-094012-0000").text, text);
         bench.cache.commit_run(run_record("20261123-094012-0000")).expect("commits");
         let found = bench.cache.verify().expect("reads");
-        assert_eq!((found.objects, found.records, found.runs), (6, 1, 1));
+        assert_eq!((found.objects, found.records, found.runs), (7, 1, 1));
         assert!(std::env::var_os("CISTAGE_NO_INDEX").is_some() || found.index_entries.is_some_and(|n| n > 0));
         assert_eq!(found.problems, []);
     }
@@ -243,6 +279,7 @@ mod tests {
         let names = ["20261123-094012-0000", "20261123-094013-0000", "20261123-094014-0000"];
         for (removed, broken) in [(0, names[1]), (1, names[2]), (2, "head.json")] {
             let bench = Bench::new();
+            bench.cache.put_bytes(b"").expect("keeps the pipeline's text");
             for name in names {
                 bench.cache.commit_run(run_record(name)).expect("commits");
             }

@@ -88,18 +88,18 @@ impl Printer {
     /// A line for people beside the result: on stderr, so that stdout can be piped.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{}", clean(text));
+            tell(format_args!("{}", clean(text)));
         }
     }
 
     pub(super) fn warning(&self, text: &str) {
-        eprintln!("{}{}", self.paint_err("warning: ", Style::Note), clean(text));
+        tell(format_args!("{}{}", self.paint_err("warning: ", Style::Note), clean(text)));
     }
 
     pub(super) fn error(&self, message: &str, help: Option<&str>) {
-        eprintln!("{}{}", self.paint_err("error: ", Style::Bad), clean(message));
+        tell(format_args!("{}{}", self.paint_err("error: ", Style::Bad), clean(message)));
         if let Some(help) = help {
-            eprintln!("{}{}", self.paint_err("help: ", Style::Good), clean(help));
+            tell(format_args!("{}{}", self.paint_err("help: ", Style::Good), clean(help)));
         }
     }
 
@@ -107,13 +107,13 @@ impl Printer {
         for problem in &problems.0 {
             let text = clean(&problem.to_string()).into_owned();
             match text.strip_prefix("error: ") {
-                Some(rest) => eprintln!("{}{rest}\n", self.paint_err("error: ", Style::Bad)),
-                None => eprintln!("{text}\n"),
+                Some(rest) => tell(format_args!("{}{rest}\n", self.paint_err("error: ", Style::Bad))),
+                None => tell(format_args!("{text}\n")),
             }
         }
         let count = problems.0.len();
         if count > 1 {
-            eprintln!("{count} problems");
+            tell(format_args!("{count} problems"));
         }
     }
 
@@ -125,6 +125,11 @@ impl Printer {
     pub(super) fn paint_err(&self, text: &str, style: Style) -> String {
         paint(text, style, self.color_err)
     }
+}
+
+/// A line on stderr; where nobody can hear it, it is not said, and nothing else goes wrong.
+fn tell(line: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 fn paint(text: &str, style: Style, color: bool) -> String {

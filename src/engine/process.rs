@@ -105,9 +105,13 @@ pub(super) fn run(job: &[u8], dir: &Path, control: &Control, hear: &mut dyn FnMu
     let mut child = command.spawn()?;
     let worker = child.id().cast_signed();
     control.attach(worker);
-    let mut lifeline = child.stdin.take().expect("piped above");
-    // A worker that ended before it read its job says so by its exit.
-    let _ = lifeline.write_all(&[job, b"\n"].concat());
+    let mut lifeline = child.stdin.take();
+    // A worker that ended before it read its job says so by its exit; one that got a part of it would wait for the rest.
+    if let Some(pipe) = &mut lifeline
+        && pipe.write_all(&[job, b"\n"].concat()).is_err()
+    {
+        lifeline = None;
+    }
     let log = Arc::new(Mutex::new(Log::default()));
     let log_ended = drain(child.stderr.take().expect("piped above"), Arc::clone(&log));
     for line in BufReader::new(child.stdout.take().expect("piped above")).lines() {

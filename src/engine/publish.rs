@@ -3,7 +3,8 @@
 
 use super::text_form::{self, text_form, write_text};
 use super::{EngineError, clock};
-use crate::artifact::{Artifact, Layout};
+use crate::artifact::{Artifact, Format, Layout};
+use crate::cache::durable::sync_dir;
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::name::RunId;
@@ -39,6 +40,7 @@ pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Resu
         _ => return Err(failed("it names no file".to_owned())),
     };
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let made = missing(parent);
     fs_err::create_dir_all(parent).map_err(|e| failed(e.to_string()))?;
     let beside = |what: &str| parent.join(format!(".{name}.{what}-{:016x}", clock::random()));
     let (new, old) = (beside("new"), beside("old"));
@@ -55,13 +57,35 @@ pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Resu
             remove(&new);
             return Ok(Placed { written: false, text });
         }
-        replace(&new, target, &old, artifact.layout).map_err(|e| e.to_string())?;
+        // Its bytes before its name: after a power cut there is the old one, or all of the new one.
+        let put = sync(&new)
+            .and_then(|()| replace(&new, target, &old, artifact.layout))
+            .and_then(|()| made.iter().chain([&parent.to_owned()]).try_for_each(|folder| sync_dir(folder)));
+        put.map_err(|e| e.to_string())?;
         Ok(Placed { written: true, text })
     });
     if placed.is_err() {
         remove(&new);
     }
     placed.map_err(failed)
+}
+
+/// The folders that creating `folder` gives a new entry.
+fn missing(folder: &Path) -> Vec<PathBuf> {
+    let new = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    new.filter_map(|folder| folder.parent())
+        .map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent }.to_owned())
+        .collect()
+}
+
+/// Makes a file, or a folder with all in it, durable.
+fn sync(path: &Path) -> io::Result<()> {
+    if fs_err::symlink_metadata(path)?.is_dir() {
+        for entry in fs_err::read_dir(path)? {
+            sync(&entry?.path())?;
+        }
+    }
+    fs_err::File::open(path)?.sync_all()
 }
 
 /// Refuses, before anything runs, to publish onto the cache, the pipeline file, or a folder around them, and below
@@ -122,7 +146,12 @@ fn is_folder_of_the_users(cache: &Cache, target: &Path) -> Result<bool, CacheErr
     }
     let name = target.to_string_lossy();
     let published = |run: &RunId| matches!(cache.run(run), Ok(Some(record)) if record.published.contains_key(&*name));
-    Ok(!cache.runs()?.iter().rev().any(published))
+    if cache.runs()?.iter().rev().any(published) {
+        return Ok(false);
+    }
+    // A run may have been killed between publishing and its record: what an action made is nobody's only copy.
+    let Ok(there) = cache.digest_source(target, Format::Raw) else { return Ok(true) };
+    Ok(cache.makers(there.digest)?.is_empty())
 }
 
 fn has_already(cache: &Cache, artifact: &Artifact, target: &Path) -> bool {

@@ -234,3 +234,30 @@ fn who_does_not_want_to_wait_for_another_run_is_told_of_it() {
     assert_eq!(ws.run(&[]), ["slow hit"], "without it, the result of the other is waited for");
     assert!(other.wait().expect("a child").success());
 }
+
+#[test]
+fn what_a_run_rests_on_is_missed_by_verify() {
+    let ws = three();
+    ws.run(&[]);
+    let (_, events) = ws.events(&["--force", "b"]);
+    let run = events.last().expect("an end")["run"].as_str().expect("an id");
+    let key =
+        events.iter().find(|e| e["event"] == "stage-finished" && e["stage"] == "b").expect("it ran")["key"].clone();
+    let hex = key.as_str().expect("text").trim_start_matches("blake3:").to_owned();
+    let record = format!("cache/actions/{}/{}.json", &hex[..2], &hex[2..]);
+    let read = |file: &str| -> Value { serde_json::from_str(&ws.read(file)).expect("JSON") };
+    let text = ws.object(read(&format!("cache/runs/{run}/run.json"))["text"].as_str().expect("a digest"));
+    let parent = ws.object(read(&record)["parent"].as_str().expect("it replaced one"));
+    for (file, what) in [
+        (text, "its pipeline text is missing"),
+        (parent, "the record that this one replaced is missing"),
+        (ws.path(&record), "is missing: the record of b"),
+    ] {
+        assert_eq!(ws.cistage(&["cache", "verify"]).code, 0);
+        let bytes = fs_err::read(&file).expect("there");
+        fs_err::remove_file(&file).expect("removes");
+        let found = ws.cistage(&["cache", "verify"]);
+        assert!(found.code == 3 && found.stdout.contains(what), "{what}: {}", found.stdout);
+        fs_err::write(&file, bytes).expect("puts back");
+    }
+}

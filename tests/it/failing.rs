@@ -188,3 +188,29 @@ fn a_result_that_cannot_be_published_fails_the_run_and_says_what_to_do() {
     assert_eq!(ws.run(&["--set", &place]), ["s hit"]);
     assert_eq!(ws.read("results/o.txt"), "x\n");
 }
+
+#[test]
+fn a_run_killed_after_it_published_a_folder_leaves_nothing_to_clear_away() {
+    let ws = Workspace::with(
+        "cistage: 1\nstages:\n  a: { uses: command, out: { o: d }, with: { run: \"mkdir {out.o}; echo x > {out.o}/f\" } }\npublish: { res/folder: a.o }\n",
+    );
+    ws.run(&[]);
+    // As a kill between publishing and the run's record leaves it.
+    fs_err::remove_dir_all(ws.path("cache/runs")).expect("removes");
+    assert_eq!(ws.run(&[]), ["a hit"]);
+    fs_err::remove_dir_all(ws.path("cache/runs")).expect("removes");
+    ws.write("res/folder/mine", "x");
+    let refused = ws.cistage(&["run", "p.yaml"]);
+    assert!(refused.code == 2 && refused.stderr.contains("no recorded run published"), "{}", refused.stderr);
+}
+
+#[test]
+fn messages_that_nobody_can_hear_are_not_said() {
+    let Ok(full) = fs_err::OpenOptions::new().write(true).open("/dev/full") else { return };
+    let ws = Workspace::with("cistage: 1\nstages:\n  made: { uses: synthesize, with: { rows: 10 } }\n");
+    for (args, code) in [(["run", "p.yaml"], 0), (["run", "none.yaml"], 2)] {
+        let mut command = ws.command(&args);
+        command.stderr(full.file().try_clone().expect("a descriptor"));
+        assert_eq!(command.status().expect("starts").code(), Some(code), "{args:?}");
+    }
+}

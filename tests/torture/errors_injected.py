@@ -16,7 +16,7 @@ CALLS = ("openat", "write", "fsync", "fdatasync", "rename", "renameat2", "link",
 # Every N up to so many, and then fewer: the program tells few errors apart.
 ERRORS = {"EIO": 8, "ENOSPC": 3, "EACCES": 3}
 # Shorter than elsewhere: of the calls of a kind, many may hang alike.
-LIMIT = 20.0
+LIMIT = 10.0
 # Said by the dynamic loader: the program never began.
 NOT_STARTED = "error while loading shared libraries"
 

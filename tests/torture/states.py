@@ -27,7 +27,7 @@ def flip(file):
 
 def prefixes(env):
     """A run that finds none, one, two or all of its stages done."""
-    run = Workspace.run_args(None, *NEW)
+    run = Workspace.run_args(*NEW)
     yield State("a first run", fresh(env, "none"), run)
     for stage in pipelines.STAGES[:-1]:
         ws = fresh(env, f"to-{stage}")

@@ -57,8 +57,10 @@ def is_found(ws, files):
     said = ws.call("cache", "verify")
 
     def is_named(file):
-        names = [str(file.relative_to(ws.cache)), f"blake3:{file.parent.name}{file.stem}"]
-        return any(name in said.stdout for name in names + [LINK] * (file.name == "run.json"))
+        by_name = [str(file.relative_to(ws.cache)), f"blake3:{file.parent.name}{file.stem}"]
+        if file.name == "run.json":
+            by_name += [file.parent.name, LINK]
+        return any(name in said.stdout for name in by_name)
 
     return said.code == 3 and all(map(is_named, files))
 
