@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Once;
 use std::time::{Duration, Instant};
 
 /// Changes when keys or values mean something else; an entry of another format reads as absent.
@@ -27,6 +28,7 @@ pub struct Table(sled::Db);
 
 /// Opens the database, lets `work` use it, makes what it wrote durable, and closes it.
 pub fn with<T>(dir: &Path, work: impl FnOnce(&Table) -> Result<T, String>) -> Result<T, Unavailable> {
+    hush();
     // sled has hundreds of asserts on what it reads from disk.
     let exchange = catch_unwind(AssertUnwindSafe(|| {
         let table = Table(open(dir)?);
@@ -35,6 +37,20 @@ pub fn with<T>(dir: &Path, work: impl FnOnce(&Table) -> Result<T, String>) -> Re
         Ok(result)
     }));
     exchange.unwrap_or_else(|_| Err(Unavailable::Broken("the index made sled panic".to_owned())))
+}
+
+/// Keeps sled's panics, which are caught or end a thread of its own, from being told as ours.
+fn hush() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let tell = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let is_sleds = panic.location().is_some_and(|at| at.file().contains("/sled-"));
+            if !is_sleds {
+                tell(panic);
+            }
+        }));
+    });
 }
 
 fn open(dir: &Path) -> Result<sled::Db, Unavailable> {
