@@ -11,7 +11,7 @@ use super::{Cache, CacheError, Total, lock};
 use crate::action::{ActionKey, ActionRecord};
 use crate::artifact::Artifact;
 use crate::digest::Digest;
-use crate::name::StageName;
+use crate::name::{RunId, StageName};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -73,6 +73,9 @@ pub struct Plan {
     pub scratch_bytes: u64,
     #[serde(skip)]
     grace: Duration,
+    /// The runs that had ended when it was made: what later ones used, it does not know of.
+    #[serde(skip)]
+    ended: BTreeSet<RunId>,
 }
 
 /// An object as the folder shows it.
@@ -86,6 +89,7 @@ struct Seen {
 impl Cache {
     /// Says what would be given up; changes nothing.
     pub fn plan_gc(&self, policy: &Policy) -> Result<Plan, CacheError> {
+        let ended = self.ended()?;
         let seen = self.seen()?;
         let mut reasons: BTreeMap<Digest, Reason> = BTreeMap::new();
         let mut keep = |objects: Vec<Digest>, reason: Reason| {
@@ -168,8 +172,15 @@ impl Cache {
         let price = |candidate: &Candidate| candidate.seconds / candidate.bytes.max(1) as f64;
         candidates.sort_by(|a, b| price(a).total_cmp(&price(b)).then(a.key.cmp(&b.key)));
         let (scratch, scratch_bytes) = self.idle_scratch(policy.grace)?;
-        let mut plan =
-            Plan { kept: BTreeMap::new(), given_up: Vec::new(), bytes: 0, scratch, scratch_bytes, grace: policy.grace };
+        let mut plan = Plan {
+            kept: BTreeMap::new(),
+            given_up: Vec::new(),
+            bytes: 0,
+            scratch,
+            scratch_bytes,
+            grace: policy.grace,
+            ended,
+        };
         for candidate in candidates {
             if policy.free.is_some_and(|wanted| plan.bytes + plan.scratch_bytes >= wanted) {
                 reasons.extend(candidate.members.iter().map(|object| (*object, Reason::Spared)));
@@ -194,7 +205,11 @@ impl Cache {
         fs_err::create_dir(&aside)?;
         {
             let (_shut, relied) = self.gate.shut(&self.root().join("tmp"))?;
-            let (in_use, seen) = (self.in_use(&relied)?, self.seen()?);
+            let (mut in_use, seen) = (self.in_use(&relied)?, self.seen()?);
+            for run in self.ended()?.difference(&plan.ended) {
+                let steps = self.run(run)?.map_or_else(Vec::new, |run| run.steps);
+                in_use.extend(steps.iter().flat_map(|step| step.outputs.values()).flat_map(|o| self.objects_of(o)));
+            }
             let mut kept = Total::default();
             for candidate in &mut plan.given_up {
                 let stays = |digest: &Digest| {
@@ -241,6 +256,11 @@ impl Cache {
             }
         }
         Ok(in_use)
+    }
+
+    /// The runs with a record.
+    fn ended(&self) -> Result<BTreeSet<RunId>, CacheError> {
+        Ok(self.runs()?.into_iter().filter(|run| self.runs.file(run).exists()).collect())
     }
 
     fn seen(&self) -> Result<BTreeMap<Digest, Seen>, CacheError> {

@@ -157,6 +157,8 @@ def index(part, ws, env):
     files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
     with part.group("a damaged file of the index changes no answer") as group:
         for file in files:
+            # The run before may have left other files.
+            put_back()
             for way in list(damage.ways(file, [other for other in files if other.parent == file.parent], env.seed)):
                 put_back()
                 # The program may have moved the whole index out of the way.
