@@ -25,6 +25,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
+mod chain;
 mod claim;
 pub mod copy;
 mod du;

@@ -1,12 +1,14 @@
 //! The folder of runs: one sealed record each, chained, so that one that is removed or altered shows.
 
+use super::chain::Chain;
 use super::records::list;
 use super::{CacheError, RunRecord, durable, lock, seal};
 use crate::digest::Digest;
 use crate::name::RunId;
+use fs_err::File;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 /// From here on a run's record takes milliseconds to seal, and a second processor is worth waking.
@@ -105,12 +107,13 @@ impl Runs {
     /// Writes a run's record, chained to the one recorded before it.
     pub fn commit(&self, mut record: RunRecord, temp: impl Fn() -> PathBuf) -> Result<(), CacheError> {
         // One at a time, so that the chain has no forks.
-        let _lock = lock::take(&self.lock)?;
+        let mut lock = lock::take(&self.lock)?;
         record.previous = match self.head()? {
-            Some(Ok(head)) => Some(head.digest),
-            // A lost end of the chain is found by `cache verify`; the chain goes on from the newest record there is.
-            Some(Err(_)) | None => self.newest(&record.run)?,
+            Some(Ok(head)) if noted(&mut lock)?.is_some_and(|run| run == head.run) => Some(head.digest),
+            // A writer was killed before it named its record there, or the file was lost, damaged or put back.
+            _ => self.end()?,
         };
+        note(&mut lock, &record.run)?;
         let bytes = if record.steps.len() >= MANY_STEPS { seal::seal_large(&record) } else { seal::seal(&record) };
         durable::make_dir(&self.dir(&record.run))?;
         durable::replace(&temp(), &self.file(&record.run), &bytes)?;
@@ -118,13 +121,16 @@ impl Runs {
         Ok(durable::replace(&temp(), &self.head_file(), &seal::seal(&head))?)
     }
 
-    fn newest(&self, but: &RunId) -> io::Result<Option<Digest>> {
-        for id in self.ids()?.iter().rev().filter(|id| *id != but) {
-            if let Some(bytes) = self.bytes(id)? {
-                return Ok(Some(Digest::of(&bytes)));
+    /// The end of the chain, found without the file that names it.
+    fn end(&self) -> io::Result<Option<Digest>> {
+        let mut chain = Chain::default();
+        for id in self.ids()? {
+            if let Some(bytes) = self.bytes(&id)? {
+                let record = check(&bytes, &id).ok();
+                chain.add(&id, Digest::of(&bytes), record.map(|record| record.previous));
             }
         }
-        Ok(None)
+        Ok(chain.end())
     }
 
     /// The end of the chain as it was last written; an error says what is wrong with its file.
@@ -139,6 +145,22 @@ impl Runs {
     fn head_file(&self) -> PathBuf {
         self.dir.join("head.json")
     }
+}
+
+/// The run whose record was written last, or was about to be.
+fn noted(lock: &mut File) -> io::Result<Option<RunId>> {
+    let mut bytes = Vec::new();
+    lock.rewind()?;
+    lock.take(64).read_to_end(&mut bytes)?;
+    Ok(std::str::from_utf8(&bytes).ok().and_then(|run| RunId::parse(run).ok()))
+}
+
+/// Notes in the lock's file, durably, whose record is about to be written: what is found after a kill or a power cut.
+fn note(lock: &mut File, run: &RunId) -> io::Result<()> {
+    lock.set_len(0)?;
+    lock.rewind()?;
+    lock.write_all(run.as_str().as_bytes())?;
+    lock.sync_data()
 }
 
 /// Reads a run record, and checks that it is that of `run`.

@@ -402,6 +402,32 @@ fn runs_are_chained_in_the_order_in_which_they_end() {
 }
 
 #[test]
+fn the_chain_of_runs_goes_on_from_its_end_whatever_became_of_the_file_that_names_it() {
+    let bench = Bench::new();
+    bench.cache.put_bytes(b"").expect("keeps the pipeline's text");
+    let head = bench.cache.root().join("runs/head.json");
+    let mut heads = Vec::new();
+    // Started in another order than they ended.
+    for name in ["20261123-094015-0000", "20261123-094012-0000", "20261123-094014-0000"] {
+        bench.cache.commit_run(run_record(name)).expect("commits");
+        heads.push(fs_err::read(&head).expect("there"));
+    }
+    let problems = || bench.cache.verify().expect("reads").problems;
+    fs_err::write(&head, &heads[1]).expect("writes");
+    assert_eq!(problems(), [], "so it stands after a kill just before this file was written");
+    fs_err::write(&head, &heads[0]).expect("writes");
+    assert!(problems()[0].what.contains("put back"), "{:?}", problems());
+    for (n, damage) in [Some(&heads[0][..]), Some(b"{}"), Some(&heads[1][..]), None].into_iter().enumerate() {
+        match damage {
+            Some(bytes) => fs_err::write(&head, bytes).expect("writes"),
+            None => fs_err::remove_file(&head).expect("removes"),
+        }
+        bench.cache.commit_run(run_record(&format!("20261123-09400{n}-0000"))).expect("commits");
+        assert_eq!(problems(), [], "after {damage:?}");
+    }
+}
+
+#[test]
 fn a_cache_without_index_answers_the_same() {
     let bench = Bench::new();
     let cache = Cache::assemble(bench.cache.root().to_owned(), None, None);

@@ -1,14 +1,16 @@
 //! Checks a whole cache: every object re-hashed, every record read, the chain of runs followed. Only reports.
 
+use super::chain::Chain;
 use super::records::{self, sharded};
 use super::{Cache, CacheError, RunRecord, runs};
 use crate::action::{ActionKey, ActionRecord};
 use crate::artifact::{Artifact, Layout};
 use crate::digest::Digest;
 use crate::event::Outcome;
+use crate::name::RunId;
 use rayon::prelude::*;
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 
@@ -206,35 +208,24 @@ impl Cache {
     }
 
     fn verify_runs(&self, found: &mut Verification) -> Result<(), CacheError> {
-        let (mut written, mut previous) = (BTreeSet::new(), BTreeMap::new());
+        let mut chain = Chain::default();
         for run in self.runs.ids()? {
             // A run that was killed has no record: no damage.
             let Some(bytes) = self.runs.bytes(&run)? else { continue };
             found.runs += 1;
-            written.insert(Digest::of(&bytes));
-            match runs::check(&bytes, &run) {
-                Ok(record) => previous.extend(record.previous.map(|digest| (run, digest))),
-                Err(what) => found.problems.push(Problem { file: self.relative(&self.runs.file(&run)), what }),
-            }
+            let read = runs::check(&bytes, &run);
+            chain.add(&run, Digest::of(&bytes), read.as_ref().ok().map(|record| record.previous));
+            found.problems.extend(read.err().map(|what| Problem { file: self.relative(&self.runs.file(&run)), what }));
         }
-        for (run, digest) in &previous {
-            if !written.contains(digest) {
-                let what = format!("the run recorded before it was removed or altered ({digest})");
-                found.problems.push(Problem { file: self.relative(&self.runs.file(run)), what });
-            }
-        }
-        let file = "runs/head.json".to_owned();
-        match self.runs.head()? {
-            Some(Ok(head)) if written.contains(&head.digest) => {}
-            Some(Ok(head)) => {
-                let what = format!("the record of the newest run, {}, was removed or altered", head.run);
-                found.problems.push(Problem { file, what });
-            }
-            Some(Err(what)) => found.problems.push(Problem { file, what }),
+        let broken = |(run, what): (RunId, String)| Problem { file: self.relative(&self.runs.file(&run)), what };
+        found.problems.extend(chain.breaks().into_iter().map(broken));
+        let wrong = match self.runs.head()? {
+            Some(Ok(head)) => chain.wrong_end(&head),
+            Some(Err(what)) => Some(what),
             // The first run may have been killed just before it wrote this file.
-            None if previous.is_empty() => {}
-            None => found.problems.push(Problem { file, what: "is missing".into() }),
-        }
+            None => (chain.len() > 1).then(|| "is missing".to_owned()),
+        };
+        found.problems.extend(wrong.map(|what| Problem { file: "runs/head.json".into(), what }));
         Ok(())
     }
 }
