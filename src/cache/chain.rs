@@ -1,5 +1,6 @@
 //! The chain of run records: each names the digest of the one before it, and the last is named by `head.json`.
 
+use super::RunRecord;
 use super::runs::Head;
 use crate::digest::Digest;
 use crate::name::RunId;
@@ -15,11 +16,11 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Adds a record; `previous` is `None` where the record can't be read.
-    pub fn add(&mut self, run: &RunId, digest: Digest, previous: Option<Option<Digest>>) {
+    /// Adds the record of a run; `None` where it can't be read.
+    pub fn add(&mut self, run: &RunId, digest: Digest, record: Option<&RunRecord>) {
         self.runs.insert(digest, run.clone());
-        if let Some(previous) = previous {
-            self.followers.entry(previous).or_default().push((run.clone(), digest));
+        if let Some(record) = record {
+            self.followers.entry(record.previous).or_default().push((run.clone(), digest));
         }
     }
 
@@ -74,6 +75,7 @@ impl Chain {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::tests::run_record;
 
     fn run(n: usize) -> RunId {
         RunId::parse(&format!("20261123-09401{n}-0000")).expect("valid")
@@ -87,7 +89,8 @@ mod tests {
     fn chain(before: &[Option<usize>]) -> Chain {
         let mut chain = Chain::default();
         for (n, before) in before.iter().enumerate() {
-            chain.add(&run(n), digest(n), Some(before.map(digest)));
+            let record = RunRecord { previous: before.map(digest), ..run_record(run(n).as_str()) };
+            chain.add(&run(n), digest(n), Some(&record));
         }
         chain
     }

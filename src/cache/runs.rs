@@ -126,8 +126,7 @@ impl Runs {
         let mut chain = Chain::default();
         for id in self.ids()? {
             if let Some(bytes) = self.bytes(&id)? {
-                let record = check(&bytes, &id).ok();
-                chain.add(&id, Digest::of(&bytes), record.map(|record| record.previous));
+                chain.add(&id, Digest::of(&bytes), check(&bytes, &id).ok().as_ref());
             }
         }
         Ok(chain.end())

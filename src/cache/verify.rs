@@ -214,7 +214,7 @@ impl Cache {
             let Some(bytes) = self.runs.bytes(&run)? else { continue };
             found.runs += 1;
             let read = runs::check(&bytes, &run);
-            chain.add(&run, Digest::of(&bytes), read.as_ref().ok().map(|record| record.previous));
+            chain.add(&run, Digest::of(&bytes), read.as_ref().ok());
             found.problems.extend(read.err().map(|what| Problem { file: self.relative(&self.runs.file(&run)), what }));
         }
         let broken = |(run, what): (RunId, String)| Problem { file: self.relative(&self.runs.file(&run)), what };
