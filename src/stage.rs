@@ -220,6 +220,8 @@ pub struct StageContext<'a> {
     pub prior: Option<PathBuf>,
     /// Threads to use; the bytes made must not depend on it.
     pub threads: usize,
+    /// Where strace is to note what a user's program touches; `None` in all but an audit.
+    pub trace: Option<PathBuf>,
     pub sink: &'a dyn Sink,
 }
 

@@ -3,6 +3,7 @@
 use super::App;
 use super::exit::CliError;
 use super::printer::{Style, table};
+use crate::engine::{Purpose, Rerun};
 use crate::provenance::{self, Counting, Derived, Downstream, ProvenanceError, SourceState, Verified, Vouched};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,10 @@ pub(super) struct Args {
     /// differ, or where a source file that it takes is missing. Inputs that are gone from the cache are made again, too
     #[arg(long)]
     rerun: bool,
+    /// Execute each command of the lineage again under strace (which has to be installed), and list files that it read or
+    /// wrote, and addresses that it reached for, without declaring them; exit code 3 where there are any
+    #[arg(long, conflicts_with = "rerun")]
+    undeclared: bool,
     /// Write its provenance for other tools: W3C PROV (a JSON file), an RO-Crate (a folder), an in-toto statement with
     /// SLSA provenance (a JSON file)
     #[arg(long, value_enum, value_name = "FORM", requires = "output")]
@@ -50,10 +55,12 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let vouched = (!trusted.is_empty()).then(|| provenance::vouched(&cache, &audit, &trusted)).transpose()?;
     let leakage = args.leakage.then(|| provenance::leakage(&cache, audit.lineages(), Counting::Anew)).transpose()?;
     let downstream = args.downstream.then(|| provenance::downstream(&cache, &audit)).transpose()?;
-    if args.rerun && !app.printer.json {
+    let purpose = if args.undeclared { Purpose::Trace } else { Purpose::Compare };
+    let executes = args.rerun || args.undeclared;
+    if executes && !app.printer.json {
         app.printer.line(provenance::render(&audit).trim_end())?;
     }
-    let rerun = args.rerun.then(|| super::rerun::execute(app, &audit)).transpose()?;
+    let rerun = executes.then(|| super::rerun::execute(app, &audit, purpose)).transpose()?;
     if app.printer.json {
         let mut value = audit.to_json();
         if let Some(leakage) = &leakage {
@@ -69,12 +76,12 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             value["downstream"] = json!(downstream);
         }
         if let Some(rerun) = &rerun {
-            value["rerun"] = json!(rerun);
+            value[if args.undeclared { "undeclared" } else { "rerun" }] = json!(rerun);
         }
         app.printer.json(&value)?;
     } else {
         // A rerun takes its time, and is watched below the tree.
-        if !args.rerun {
+        if !executes {
             app.printer.line(provenance::render(&audit).trim_end())?;
         }
         if let Some(verified) = &verified {
@@ -90,12 +97,19 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             print_downstream(app, downstream)?;
         }
         if let Some(rerun) = &rerun {
-            super::rerun::print(app, rerun)?;
+            match purpose {
+                Purpose::Compare => super::rerun::print(app, rerun)?,
+                Purpose::Trace => super::rerun::print_access(app, rerun)?,
+            }
         }
     }
     let damaged = verified.is_some_and(|verified| !verified.problems.is_empty());
     let leaks = leakage.iter().flatten().any(|leakage| leakage.overlap.shared_sequences > 0);
-    let reproduced = rerun.is_none_or(|rerun| rerun.reproduced);
+    let is_sound = |rerun: &Rerun| match purpose {
+        Purpose::Compare => rerun.reproduced,
+        Purpose::Trace => super::rerun::is_declared(rerun),
+    };
+    let reproduced = rerun.as_ref().is_none_or(is_sound);
     let unsigned = vouched.is_some_and(|v| v.signed < v.actions || !v.unsigned.is_empty() || !v.problems.is_empty());
     if damaged || unsigned || leaks || !reproduced { Err(CliError::Integrity) } else { Ok(()) }
 }

@@ -100,6 +100,7 @@ fn execute(
         scratch: output_dir.clone(),
         prior: None,
         threads,
+        trace: None,
         sink,
     };
     stage.run(&mut ctx).map_err(|error| match error {

@@ -4,6 +4,7 @@ use super::job::{Failure, JOB_SCHEMA, Job, Made, Message};
 use super::prefix::Prefixes;
 use super::process::{self, Control, Exit};
 use super::recorder::Recorder;
+use super::secrets::Secrets;
 use super::{clock, environment, outputs};
 use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, Input, RECORD_SCHEMA};
 use crate::artifact::{Artifact, Format, Layout};
@@ -189,14 +190,20 @@ impl Attempt<'_> {
     /// From the prepared inputs to the stored outputs.
     fn run_in(&mut self, work: &WorkDir) -> Result<BTreeMap<PortName, Artifact>, Stop> {
         let step = self.action.step;
+        let secrets = Secrets::of(&step.kind).map_err(|message| Stop::Failed { message, input: true })?;
         let inputs = self.inputs(work)?;
-        let made = self.run_worker(work, inputs.clone())?;
+        let made = self.run_worker(work, inputs.clone(), &secrets)?;
         (self.released)();
         self.check_inputs(&inputs)?;
         let found = outputs::find(&step.kind, &step.outputs, &work.out, &made.outputs)
             .map_err(|what| Stop::from(format!("stage `{}` {what}", step.name)))?;
         let mut kept = BTreeMap::new();
         for (port, path) in found {
+            if let Some(file) = secrets.found_in(&path)? {
+                let file = file.strip_prefix(&work.out).unwrap_or(&file).display().to_string();
+                let what = format!("output `{port}` of stage `{}` can't be kept: {file:?} holds a secret", step.name);
+                return Err(secrets.hidden_text(what).into());
+            }
             let format = step.outputs[&port];
             // A user's program hands nothing in: what it leaves is always read.
             let seal = made.seals.get(&port).filter(|_| !self.is_command());
@@ -282,7 +289,12 @@ impl Attempt<'_> {
     }
 
     /// Runs the worker process to its end; gives what it says of its outputs.
-    fn run_worker(&mut self, work: &WorkDir, inputs: BTreeMap<PortName, PathBuf>) -> Result<Made, Stop> {
+    fn run_worker(
+        &mut self,
+        work: &WorkDir,
+        inputs: BTreeMap<PortName, PathBuf>,
+        secrets: &Secrets,
+    ) -> Result<Made, Stop> {
         let step = self.action.step;
         let prefixes = Prefixes::of(self.action, self.cache, self.recorder);
         let job = Job {
@@ -296,6 +308,7 @@ impl Attempt<'_> {
             // Who forces an execution wants all of it.
             prior: if self.action.force { None } else { prefixes.prior()? },
             threads: self.action.threads as usize,
+            trace: None,
             lifeline: true,
             engine: (!self.is_command()).then(std::process::id),
         };
@@ -318,7 +331,7 @@ impl Attempt<'_> {
             }
         };
         let (limit, control) = (Duration::from_secs(step.resources.time), self.control);
-        let exit = thread::scope(|scope| {
+        let mut exit = thread::scope(|scope| {
             // Dropped when the worker has ended, which ends the watch.
             let (_ended, watch) = mpsc::channel();
             if !limit.is_zero() {
@@ -327,6 +340,7 @@ impl Attempt<'_> {
             process::run(&job, &work.dir, control, &mut hear)
         })
         .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
+        exit.log.hide(secrets);
         self.cost = exit.cost.clone();
         self.keep_log(&exit);
         match end {
@@ -336,11 +350,12 @@ impl Attempt<'_> {
                     "stopped when its time was over: `resources: {{ time: {} }}`; give it more time, or less to do",
                     in_words(step.resources.time)
                 );
-                Err(if self.is_command() { with_end_of_log(what, &exit) } else { what }.into())
+                Err(if self.is_command() { exit.log.after(what) } else { what }.into())
             }
             Some(Message::Failed { why: Failure::Cancelled, .. }) => Err(Stop::Cancelled),
             Some(Message::Failed { why, message }) => {
-                let message = if self.is_command() { with_end_of_log(message, &exit) } else { message };
+                let message = secrets.hidden_text(message);
+                let message = if self.is_command() { exit.log.after(message) } else { message };
                 Err(Stop::Failed { message, input: why == Failure::Input })
             }
             _ if self.control.is_stopped() => Err(Stop::Cancelled),
@@ -350,7 +365,7 @@ impl Attempt<'_> {
                 if !self.is_command() && !is_empty(&work.scratch) {
                     what += "; what it had saved is kept: the same command again goes on from it";
                 }
-                Err(with_end_of_log(what, &exit).into())
+                Err(exit.log.after(what).into())
             }
         }
     }
@@ -392,11 +407,6 @@ fn labels(step: &Step) -> BTreeMap<PortName, String> {
 
 fn is_empty(folder: &Path) -> bool {
     fs_err::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
-}
-
-fn with_end_of_log(message: String, exit: &Exit) -> String {
-    let lines = exit.log.last_lines(20);
-    if lines.is_empty() { message } else { format!("{message}; its last lines:\n  {}", lines.join("\n  ")) }
 }
 
 /// The folder of one attempt, below the action's scratch folder; removed with all it holds.

@@ -24,6 +24,9 @@ pub(super) struct Job {
     #[serde(default)]
     pub prior: Option<PathBuf>,
     pub threads: usize,
+    /// Where strace is to note what a user's program touches.
+    #[serde(default)]
+    pub trace: Option<PathBuf>,
     /// Whether standard input is a pipe that the run holds open: its end means that the run died.
     pub lifeline: bool,
     /// The process that the kernel ties the worker to: they die together. Not for a worker with children of its own,

@@ -1,5 +1,6 @@
 //! What a stage prints, kept up to a size: the beginning and the end.
 
+use super::secrets::Secrets;
 use std::collections::VecDeque;
 
 /// Bytes kept of each end.
@@ -27,6 +28,22 @@ impl Log {
         self.left_out += over as u64;
     }
 
+    /// Puts names in the place of secrets; what the cut in the middle may have left of one goes, too.
+    pub(super) fn hide(&mut self, secrets: &Secrets) {
+        if self.left_out > 0 {
+            let part = secrets.longest_part();
+            self.head.truncate(self.head.len().saturating_sub(part));
+            self.tail.drain(..part.min(self.tail.len()));
+            self.left_out += 2 * part as u64;
+            self.head = secrets.hidden(std::mem::take(&mut self.head));
+            self.tail = secrets.hidden(std::mem::take(&mut self.tail).into()).into();
+        } else {
+            // In one piece: what fell into both parts.
+            self.head.extend(std::mem::take(&mut self.tail));
+            self.head = secrets.hidden(std::mem::take(&mut self.head));
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.head.is_empty()
     }
@@ -40,8 +57,14 @@ impl Log {
         bytes
     }
 
+    /// A message with the last lines below it.
+    pub(super) fn after(&self, message: String) -> String {
+        let lines = self.last_lines(20);
+        if lines.is_empty() { message } else { format!("{message}; its last lines:\n  {}", lines.join("\n  ")) }
+    }
+
     /// The last `lines` lines, each cut to a readable length; invalid UTF-8 replaced.
-    pub(super) fn last_lines(&self, lines: usize) -> Vec<String> {
+    fn last_lines(&self, lines: usize) -> Vec<String> {
         let bytes = self.bytes();
         let end = &bytes[bytes.len().saturating_sub(16 << 10)..];
         let text = String::from_utf8_lossy(end);

@@ -1,13 +1,16 @@
 //! `audit --rerun`: what made an artifact is executed again, apart from everything, and its bytes are compared.
 //!
 //! The recipe is the record's alone: parameters from its manifest, inputs by digest. An input whose bytes are gone from
-//! the cache is made again the same way; nothing that comes out is kept.
+//! the cache is made again the same way; nothing that comes out is kept. `audit --undeclared` executes the commands of a
+//! lineage so, each under strace.
 
+use super::access::Access;
 use super::capacity::cores;
 use super::interrupt::{Interrupt, Urgency};
 use super::job::{JOB_SCHEMA, Job, Made, Message};
 use super::process::{self, Control};
-use super::{EngineError, Reporter, clock, outputs, sources};
+use super::secrets::Secrets;
+use super::{EngineError, Reporter, clock, outputs, sources, strace};
 use crate::action::{ActionKey, ActionRecord};
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
@@ -22,8 +25,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+/// What strace notes, by process.
+const NOTES: &str = "strace";
+
 /// How often a request to stop is looked for.
 const HEED: Duration = Duration::from_millis(100);
+
+/// Why something is executed again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To compare the bytes of the artifacts asked for.
+    Compare,
+    /// To see what each command behind them touches.
+    Trace,
+}
 
 /// What executing again showed.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
@@ -52,6 +67,9 @@ pub struct Again {
     pub outputs: BTreeMap<PortName, Compared>,
     /// Why its bytes may differ: another version of the stage, another numeric target.
     pub notes: Vec<String>,
+    /// What a command touched beside what it declares, where that was looked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access: Option<Access>,
     /// Why it made nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -84,6 +102,7 @@ pub struct MissingSource {
 pub fn rerun<'l>(
     cache: &Cache,
     lineages: impl Iterator<Item = &'l Lineage>,
+    purpose: Purpose,
     reporter: &dyn Reporter,
     interrupt: &Interrupt,
 ) -> Result<Rerun, EngineError> {
@@ -91,6 +110,7 @@ pub fn rerun<'l>(
         cache,
         reporter,
         interrupt,
+        purpose,
         dir: cache.private_path()?,
         needed: Vec::new(),
         seen: BTreeSet::new(),
@@ -100,6 +120,7 @@ pub fn rerun<'l>(
     let mut roots = Vec::new();
     for lineage in lineages {
         match lineage {
+            Lineage::Made(_) if purpose == Purpose::Trace => roots.extend(commands(lineage)),
             Lineage::Made(made) => roots.push(made),
             Lineage::Source(source) => work.problem(format!("{} is a source file: no stage made it", source.path)),
             Lineage::Lost { artifact, problem } => work.problem(format!("{}: {problem}", artifact.digest)),
@@ -129,6 +150,19 @@ pub fn rerun<'l>(
     Ok(work.answer)
 }
 
+/// The commands among an action and all behind it.
+fn commands(lineage: &Lineage) -> Vec<&Arc<Origin>> {
+    let mut commands = Vec::new();
+    lineage.visit(&mut |lineage| {
+        if let Lineage::Made(made) = lineage
+            && made.record.manifest.stage == "command"
+        {
+            commands.push(made);
+        }
+    });
+    commands
+}
+
 /// The keys of an action and of all behind it.
 fn behind(made: &Arc<Origin>) -> Vec<ActionKey> {
     let mut keys = Vec::new();
@@ -144,6 +178,7 @@ struct Work<'a, 'l> {
     cache: &'a Cache,
     reporter: &'a dyn Reporter,
     interrupt: &'a Interrupt,
+    purpose: Purpose,
     dir: PathBuf,
     /// What has to be executed, inputs before what is made of them, and whether it was asked for.
     needed: Vec<(&'l Arc<Origin>, bool)>,
@@ -226,8 +261,12 @@ impl<'l> Work<'_, 'l> {
             seconds_then: record.cost.wall_seconds,
             outputs: BTreeMap::new(),
             notes: notes(record, &kind),
+            access: None,
             error: None,
         };
+        if self.purpose == Purpose::Trace && asked {
+            again.access = Some(self.access()?);
+        }
         match found {
             Ok(found) => {
                 for (port, path) in found {
@@ -267,11 +306,15 @@ impl<'l> Work<'_, 'l> {
         kind: &StageKind,
     ) -> Result<Result<BTreeMap<PortName, PathBuf>, String>, EngineError> {
         let record = &made.record;
-        let dir = self.dir.join(self.answer.actions.len().to_string());
+        let dir = self.own_dir();
         let (out, scratch) = (dir.join("out"), dir.join("state"));
         for folder in [&dir, &out, &scratch] {
             fs_err::create_dir(folder).map_err(CacheError::Io)?;
         }
+        let secrets = match Secrets::of(kind) {
+            Ok(secrets) => secrets,
+            Err(what) => return Ok(Err(what)),
+        };
         let is_command = matches!(kind, StageKind::Command(_));
         let (mut inputs, mut labels) = (BTreeMap::new(), BTreeMap::new());
         for (port, input) in &made.inputs {
@@ -298,12 +341,29 @@ impl<'l> Work<'_, 'l> {
             scratch,
             prior: None,
             threads: cores() as usize,
+            trace: (self.purpose == Purpose::Trace && is_command).then(|| dir.join(NOTES)),
             lifeline: true,
             engine: (!is_command).then(std::process::id),
         };
-        let made = self.run_worker(&serde_json::to_vec(&job).expect("a job is plain data"), &dir, &record.stage)?;
+        let made =
+            self.run_worker(&serde_json::to_vec(&job).expect("a job is plain data"), &dir, &record.stage, &secrets)?;
         let formats = record.outputs.iter().map(|(port, output)| (port.clone(), output.format)).collect();
         Ok(made.and_then(|made| outputs::find(kind, &formats, &out, &made.outputs)))
+    }
+
+    /// What the command that was just executed touched.
+    fn access(&self) -> Result<Access, EngineError> {
+        let dir = self.own_dir();
+        let read = || {
+            let dir = fs_err::canonicalize(&dir)?;
+            Ok(Access::of(&strace::read(&dir.join(NOTES), &dir.join("out"))?, &dir))
+        };
+        read().map_err(|e| CacheError::Io(e).into())
+    }
+
+    /// The folder of the action that is executed now, or was last.
+    fn own_dir(&self) -> PathBuf {
+        self.dir.join(self.answer.actions.len().to_string())
     }
 
     /// Where a stage finds an input. A user's program gets a private copy at `place`, checked while it is made.
@@ -329,7 +389,13 @@ impl<'l> Work<'_, 'l> {
         Ok(place.to_owned())
     }
 
-    fn run_worker(&self, job: &[u8], dir: &Path, stage: &StageName) -> Result<Result<Made, String>, EngineError> {
+    fn run_worker(
+        &self,
+        job: &[u8],
+        dir: &Path,
+        stage: &StageName,
+        secrets: &Secrets,
+    ) -> Result<Result<Made, String>, EngineError> {
         let mut end = None;
         let mut hear = |message: Message| {
             let stage = stage.clone();
@@ -359,13 +425,15 @@ impl<'l> Work<'_, 'l> {
             ended.store(true, Ordering::Relaxed);
             exit
         });
-        let exit = exit.map_err(|e| EngineError::Other(format!("can't start a worker process for `{stage}`: {e}")))?;
+        let mut exit =
+            exit.map_err(|e| EngineError::Other(format!("can't start a worker process for `{stage}`: {e}")))?;
+        exit.log.hide(secrets);
         if self.interrupt.is_raised() {
             return Err(EngineError::Interrupted);
         }
         Ok(match end {
             Some(Message::Done(made)) if exit.status.success() => Ok(made),
-            Some(Message::Failed { message, .. }) => Err(message),
+            Some(Message::Failed { message, .. }) => Err(exit.log.after(secrets.hidden_text(message))),
             _ => Err(process::signal_message(exit.status)
                 .unwrap_or_else(|| format!("the worker process ended early, {}", exit.status))),
         })

@@ -81,6 +81,7 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
         scratch: job.scratch,
         prior: job.prior,
         threads: job.threads,
+        trace: job.trace,
         sink,
     };
     if is_command || kind.stage().needs() == Resources::ALL_CPUS {

@@ -81,6 +81,14 @@ pub fn complete(
         scan.argv(&argv.value);
     }
     let environment = environment(with, problems);
+    let secrets = spec.secrets.as_ref().map(|entry| secrets(entry, problems)).unwrap_or_default();
+    for name in secrets.keys().filter(|name| environment.contains_key(*name) || values.contains_key(*name)) {
+        let span = spec.secrets.as_ref().expect("it has a name in it").key_span;
+        let other = if environment.contains_key(name) { "stands in `env`" } else { "is a parameter" };
+        problems
+            .at(span, format!("the secret `{name}` {other}, too"))
+            .help("values of `env` and parameters are part of keys and records: give the secret another name");
+    }
     if problems.count() > before {
         return None;
     }
@@ -94,6 +102,9 @@ pub fn complete(
     map.insert("values".to_owned(), json(serde_json::to_value(values)));
     map.insert("endings".to_owned(), json(serde_json::to_value(endings)));
     map.insert("out".to_owned(), json(serde_json::to_value(out)));
+    if !secrets.is_empty() {
+        map.insert("secrets".to_owned(), json(serde_json::to_value(secrets)));
+    }
     Some(map)
 }
 
@@ -171,10 +182,17 @@ impl Scan<'_, '_> {
             Some(Content::List(items)) => items.iter().any(|item| item.text() == Some(name)),
             _ => false,
         };
+        let is_secret =
+            |name: &str| self.spec.secrets.as_ref().is_some_and(|entry| names(&entry.value).any(|n| n == name));
         for (at, _) in text.match_indices("${") {
             let rest = &text[at + 2..];
             let name = &rest[..rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())];
-            if is_name(name) && is_safe_value(name) && !declared(name) && self.params.0.contains_key(name) {
+            if is_name(name)
+                && is_safe_value(name)
+                && !declared(name)
+                && !is_secret(name)
+                && self.params.0.contains_key(name)
+            {
                 self.value(name, span);
             }
         }
@@ -235,6 +253,61 @@ fn environment(with: &Node, problems: &mut Diagnostics<'_>) -> BTreeMap<String, 
         }
     }
     environment
+}
+
+/// The names in `secrets:`, in either of its forms.
+fn names(secrets: &Node) -> impl Iterator<Item = &str> {
+    let listed = match &secrets.content {
+        Content::List(items) => items.as_slice(),
+        _ => &[],
+    };
+    listed.iter().filter_map(Node::text).chain(secrets.entries().iter().map(|entry| entry.key.as_str()))
+}
+
+/// Reads `secrets: [NAME]`, or `secrets: { NAME: VERSION }`: never their values.
+fn secrets(entry: &Entry, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Option<String>> {
+    let mut secrets = BTreeMap::new();
+    let mut add = |name: Option<&str>, version: Option<String>, node: &Node, problems: &mut Diagnostics<'_>| {
+        let Some(name) = name.filter(|name| is_name(name) && is_safe_value(name)) else {
+            let found = node.describe();
+            problems.at(node.span, format!("`secrets` lists names of environment variables, not {found}"));
+            return;
+        };
+        if secrets.insert(name.to_owned(), version).is_some() {
+            problems.at(node.span, format!("`{name}` stands twice in `secrets`"));
+        }
+    };
+    match &entry.value.content {
+        Content::List(items) => {
+            for item in items.iter().filter(|item| item.content != Content::Invalid) {
+                add(item.text(), None, item, problems);
+            }
+        }
+        Content::Map(entries) => {
+            for Entry { key, key_span, value } in entries {
+                let version = match &value.content {
+                    Content::Scalar(Value::Null) | Content::Invalid => None,
+                    Content::Scalar(Value::String(text)) => Some(text.clone()),
+                    Content::Scalar(Value::Number(number)) => Some(number.to_string()),
+                    _ => {
+                        let found = value.describe();
+                        let what = format!("the version of the secret `{key}` is a number or text, not {found}");
+                        problems.at(value.span, what).help("raise it to have the stage run again");
+                        None
+                    }
+                };
+                add(Some(key), version, &Node::new(*key_span, Content::Scalar(Value::from(key.as_str()))), problems);
+            }
+        }
+        Content::Invalid => {}
+        _ => {
+            let found = entry.value.describe();
+            problems
+                .at(entry.value.span, format!("`secrets` is a list of names of environment variables, not {found}"))
+                .help("write `secrets: [TOKEN]`, and give the value when you run: `TOKEN=… cistage run …`");
+        }
+    }
+    secrets
 }
 
 #[cfg(test)]

@@ -96,6 +96,13 @@ fn stage(kinds: Vec<Value>) -> Value {
                     }
                 ] }
             },
+            "secrets": {
+                "description": "environment variables whose values a command sees and nothing keeps: a list of names, or NAME: VERSION to be raised when the stage has to run again",
+                "anyOf": [
+                    { "type": "array", "items": { "type": "string" } },
+                    { "type": "object", "additionalProperties": { "type": ["string", "number", "null"] } }
+                ]
+            },
             "resources": {
                 "description": "what the stage may use; never part of a key",
                 "type": ["object", "string", "null"],
@@ -138,6 +145,7 @@ fn stage_kind(name: &str, with: Value) -> Value {
         then["required"] = json!(["with", "out"]);
     } else {
         then["properties"]["out"] = Value::Bool(false);
+        then["properties"]["secrets"] = Value::Bool(false);
     }
     json!({ "if": { "properties": { "uses": { "const": name } } }, "then": then })
 }

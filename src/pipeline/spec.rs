@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 const TOP: [&str; 8] = ["cistage", "name", "about", "verify", "params", "profiles", "stages", "publish"];
-const STAGE: [&str; 9] = ["uses", "in", "with", "when", "matrix", "out", "resources", "hint", "about"];
-const RESERVED: [&str; 3] = ["executor", "ranks", "secrets"];
+const STAGE: [&str; 10] = ["uses", "in", "with", "when", "matrix", "out", "secrets", "resources", "hint", "about"];
+const RESERVED: [&str; 2] = ["executor", "ranks"];
 const OUTPUT: [&str; 2] = ["path", "format"];
 
 /// A pipeline file, its values not yet filled in.
@@ -41,6 +41,8 @@ pub struct StageSpec {
     pub matrix: Node,
     /// Declared outputs of a command.
     pub out: BTreeMap<String, Declared>,
+    /// Of a command: what it is told in secret.
+    pub secrets: Option<Entry>,
     pub resources: Option<Node>,
     pub hint: Option<String>,
 }
@@ -114,6 +116,10 @@ impl StageSpec {
         } else if uses == Some("command") {
             problems.at(span, format!("the command `{name}` declares no outputs")).help("add `out: { NAME: FILE }`");
         }
+        let secrets = node.get("secrets").cloned();
+        if let Some(entry) = secrets.as_ref().filter(|_| uses.is_some_and(|uses| uses != "command")) {
+            problems.at(entry.key_span, "only a `command` takes secrets").help("remove `secrets`");
+        }
         line_of(node, "about", problems);
         Some(Self {
             name: name.clone(),
@@ -124,6 +130,7 @@ impl StageSpec {
             when: node.get("when").map(|entry| entry.value.clone()),
             matrix: value_of(node, "matrix"),
             out,
+            secrets,
             resources: node.get("resources").map(|entry| entry.value.clone()),
             hint: text_of(node, "hint", problems),
         })

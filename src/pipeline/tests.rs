@@ -282,7 +282,8 @@ fn every_slip_is_told_with_its_place_and_what_would_be_right() {
             "  a: { uses: synthesize, out: { x: y } }",
             &["6:26 only a `command` declares its outputs (remove `out`; the outputs of a `synthesize` are fixed)"],
         ),
-        ("  a: { uses: synthesize, secrets: [x] }", &["6:26 `secrets` is reserved for a later version ()"]),
+        ("  a: { uses: synthesize, ranks: 2 }", &["6:26 `ranks` is reserved for a later version ()"]),
+        ("  a: { uses: synthesize, secrets: [x] }", &["6:26 only a `command` takes secrets (remove `secrets`)"]),
         (
             "  a b: { uses: synthesize }",
             &[

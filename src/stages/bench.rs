@@ -79,6 +79,7 @@ impl Bench {
             scratch: self.dir.path().join("scratch"),
             prior: None,
             threads: 1,
+            trace: None,
             sink: &heard,
         };
         stage.run(&mut ctx)?;

@@ -48,6 +48,11 @@ pub struct Command {
     /// to be: another declaration is another check, and another key.
     #[schemars(skip)]
     pub out: BTreeMap<String, Declared>,
+    /// Filled in by the plan from the stage's `secrets:`: environment variables that the program sees, whose values are
+    /// looked up as late as it starts, with what the user calls their version.
+    #[schemars(skip)]
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub secrets: BTreeMap<String, Option<String>>,
 }
 
 /// An output that a program promises.
@@ -92,6 +97,9 @@ impl Stage for Command {
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
         let references = References::of(self, ctx);
         let mut program = self.program(&references)?;
+        if let Some(notes) = &ctx.trace {
+            program = traced(&program, notes)?;
+        }
         for declared in self.out.values() {
             if let Some(parent) = ctx.output_dir.join(&declared.path).parent() {
                 fs_err::create_dir_all(parent)?;
@@ -167,6 +175,11 @@ impl Command {
                 None => variables.remove(name),
             };
         }
+        for name in self.secrets.keys() {
+            let value = std::env::var_os(name)
+                .ok_or_else(|| StageError::Input(format!("the secret {name} is not in the environment")))?;
+            variables.insert(name.clone(), value);
+        }
         Ok(variables)
     }
 }
@@ -192,6 +205,19 @@ fn find_program(name: &str) -> Result<PathBuf, StageError> {
         || StageError::Failed(format!("there is no program {name:?} on PATH ({}): install it", path.to_string_lossy())),
     )
 }
+
+/// The program under strace, which notes what it and its children touch.
+fn traced(program: &process::Command, notes: &Path) -> Result<process::Command, StageError> {
+    let mut strace = process::Command::new(find_program("strace")?);
+    strace.args(["-ff", "-y", "-qq", "-s", "4096", "-e", "signal=none", "-e", &format!("trace={CALLS}"), "-o"]);
+    strace.arg(notes).arg("--").arg(program.get_program()).args(program.get_args());
+    Ok(strace)
+}
+
+/// The calls that strace is asked for: those that name a file, start a process or reach for the network.
+const CALLS: &str = "open,openat,openat2,creat,execve,execveat,chdir,fchdir,clone,clone3,fork,vfork,connect,sendto,sendmsg,\
+unlink,unlinkat,rmdir,mkdir,mkdirat,mknod,mknodat,truncate,chmod,fchmodat,symlink,symlinkat,link,linkat,rename,renameat,\
+renameat2";
 
 /// How long a program may take to end itself once it was asked to.
 const GRACE: Duration = Duration::from_secs(10);

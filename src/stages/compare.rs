@@ -117,6 +117,7 @@ pub mod tests {
             scratch: dir.join("scratch"),
             prior: None,
             threads: 1,
+            trace: None,
             sink,
         }
     }

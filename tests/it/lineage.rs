@@ -198,3 +198,45 @@ fn an_accepted_change_of_text_serves_the_old_result_and_every_audit_says_so() {
     assert_eq!(answer["inputs"]["a"]["accepted_for"], Value::Null, "it was executed");
     assert_eq!(ws.read("twice.txt"), before);
 }
+
+#[test]
+fn an_undeclared_read_or_write_of_a_command_is_found() {
+    if std::process::Command::new("strace").arg("-V").output().is_err() {
+        return eprintln!("SKIPPED: strace is not installed");
+    }
+    let ws = Workspace::new();
+    ws.write("in.txt", "declared");
+    ws.write("secret/other.txt", "not declared");
+    let outside = |name: &str| ws.path(name).display().to_string();
+    let pipeline = |read: &str, write: &str| {
+        format!(
+            "cistage: 1\nstages:\n  good:\n    uses: command\n    in: {{ a: in.txt }}\n    out: {{ o: o.txt }}\n    \
+             with: {{ run: 'cd $TMPDIR; echo x > y; cat y \"$OLDPWD/{{in.a}}\" > \"$OLDPWD/{{out.o}}\"' }}\n  \
+             bad:\n    uses: command\n    in: {{ a: good.o }}\n    out: {{ o: o.txt }}\n    \
+             with: {{ run: 'cp {{in.a}} {{out.o}}; {read}; {write}' }}\n"
+        )
+    };
+    let audit = |args: &[&str]| ws.cistage(&[&["audit", "bad.o", "--undeclared"], args].concat());
+    ws.write("p.yaml", pipeline("true", "true"));
+    ws.run(&[]);
+    let clean = audit(&[]);
+    assert_eq!(clean.code, 0, "{}{}", clean.stdout, clean.stderr);
+    assert!(clean.stdout.contains("each of 2 commands read its inputs"), "{}", clean.stdout);
+
+    let (read, write) = (outside("secret/other.txt"), outside("log.txt"));
+    ws.write(
+        "p.yaml",
+        pipeline(&format!("cd {}; cat other.txt >&2; cd /", outside("secret")), &format!("echo done > {write}")),
+    );
+    ws.run(&[]);
+    let found = audit(&[]);
+    assert_eq!(found.code, 3, "{}{}", found.stdout, found.stderr);
+    for line in [format!("UNDECLARED bad read {read}"), format!("UNDECLARED bad wrote {write}")] {
+        assert!(found.stdout.contains(&line), "{}", found.stdout);
+    }
+    assert!(!found.stdout.contains("UNDECLARED good"), "{}", found.stdout);
+    let json: Value = serde_json::from_str(&audit(&["--format", "json"]).stdout).expect("JSON");
+    let access = &json["undeclared"]["actions"][1]["access"];
+    assert_eq!(access["reads"], json!([read]));
+    assert_eq!(access["writes"], json!([write]));
+}

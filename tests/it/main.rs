@@ -11,6 +11,7 @@ mod layers;
 mod leakage;
 mod lineage;
 mod readme;
+mod secrets;
 mod size;
 mod text_forms;
 mod training;
