@@ -90,6 +90,9 @@ pub struct Environment {
     /// Program version, and commit where it was built from a checkout.
     pub program: String,
     pub commit: Option<String>,
+    /// Digest of all that the program was built from: sources, dependencies, compiler and its options.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build: Option<Digest>,
     pub os: String,
     pub host: String,
     pub user: String,
@@ -122,12 +125,31 @@ pub struct ActionRecord {
     pub started: String,
     pub cost: Cost,
     pub environment: Environment,
+    /// Earlier attempts that made nothing, oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<FailedAttempt>,
     /// Digest of the record of this key that this one replaced, itself an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Digest>,
     /// The outputs are those of another action: a person decided that what differs does not matter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
+}
+
+/// An attempt at an action that made nothing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FailedAttempt {
+    pub run: RunId,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// Unknown of one that was killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<f64>,
+    pub error: String,
+    /// What was printed; the object stays as long as the run's results do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<Digest>,
 }
 
 /// A person's decision that an earlier result stands for what an action would make.

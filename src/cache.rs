@@ -68,7 +68,7 @@ pub use du::{Total, Usage};
 pub use gc::{Candidate, Plan as GcPlan, Policy as GcPolicy, Reason};
 pub use pins::Pin;
 pub use records::Served;
-pub use run_record::{RunRecord, StepRecord, Verify};
+pub use run_record::{Maker, RunRecord, StepRecord, Verify};
 pub use texts::TextRecord;
 pub use verify::{Problem, Verification};
 

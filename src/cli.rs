@@ -39,12 +39,22 @@ use printer::{Color, OutputFormat, Printer};
 /// Cached stages for cis-regulatory models: runs a YAML pipeline of content-hashed stages, so that only what changed
 /// runs again and every artifact can prove where it came from.
 #[derive(Debug, Parser)]
-#[command(name = "cistage", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "cistage", version, long_version = version(), propagate_version = true, arg_required_else_help = true)]
 struct Args {
     #[command(flatten)]
     global: Global,
     #[command(subcommand)]
     command: Command,
+}
+
+/// The version with what tells one build from another, as records have them.
+fn version() -> String {
+    let about = crate::engine::environment(0);
+    let mut lines = vec![env!("CARGO_PKG_VERSION").to_owned()];
+    lines.extend(about.commit.map(|commit| format!("commit {commit}")));
+    lines.extend(about.build.map(|build| format!("build  {build}")));
+    lines.push(format!("target {}", about.target));
+    lines.join("\n")
 }
 
 #[derive(Debug, clap::Args)]

@@ -10,6 +10,7 @@ use crate::name::RunId;
 
 mod accept;
 mod access;
+mod attempts;
 mod because;
 mod capacity;
 mod clock;

@@ -118,6 +118,9 @@ pub enum EventKind {
         #[serde(skip_serializing_if = "Vec::is_empty", default)]
         unpublished: Vec<String>,
         seconds: f64,
+        /// What the executions took whose outputs hits served.
+        #[serde(default)]
+        saved_seconds: f64,
     },
 }
 

@@ -3,10 +3,10 @@
 use super::ledger::{Generation, Ledger, set_aside};
 use super::stamp::{self, Stamp, now};
 use super::{durable, seal};
-use crate::action::{ActionKey, ActionRecord};
+use crate::action::{ActionKey, ActionRecord, Cost};
 use crate::artifact::Artifact;
 use crate::digest::Digest;
-use crate::name::PortName;
+use crate::name::{PortName, RunId};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
@@ -25,11 +25,14 @@ pub struct Records {
 pub struct Served {
     pub outputs: BTreeMap<PortName, Artifact>,
     pub log: Option<Artifact>,
+    pub run: RunId,
+    pub started: String,
+    pub cost: Cost,
 }
 
 impl From<ActionRecord> for Served {
-    fn from(ActionRecord { outputs, log, .. }: ActionRecord) -> Self {
-        Self { outputs, log }
+    fn from(ActionRecord { outputs, log, run, started, cost, .. }: ActionRecord) -> Self {
+        Self { outputs, log, run, started, cost }
     }
 }
 

@@ -37,7 +37,23 @@ pub struct StepRecord {
     pub log: Option<Artifact>,
     pub error: Option<String>,
     pub seconds: f64,
-    pub cost: Cost,
+    /// Of its execution; of a hit nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// Of a hit: where its outputs came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Maker>,
+}
+
+/// The execution whose outputs a hit served.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Maker {
+    pub run: RunId,
+    /// RFC 3339, UTC.
+    pub started: String,
+    /// What it took, and the hit saved.
+    pub seconds: f64,
 }
 
 /// The provenance of one run; chained to the run before it.

@@ -33,6 +33,7 @@ pub(crate) fn record(manifest: &ActionManifest, outputs: &[(&str, Artifact)]) ->
         started: "2026-11-23T09:40:12.000Z".into(),
         cost: Cost::default(),
         environment: Environment::default(),
+        attempts: Vec::new(),
         parent: None,
         accepted: None,
     }
@@ -74,7 +75,8 @@ pub(crate) fn step(stage: &str, manifest: &ActionManifest, outcome: Outcome) -> 
         log: None,
         error: None,
         seconds: 0.0,
-        cost: Cost::default(),
+        cost: None,
+        from: None,
     }
 }
 

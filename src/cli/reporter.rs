@@ -152,13 +152,18 @@ impl TerminalReporter {
                     None => self.printer.error(&text, Some(PUBLISH_AGAIN)),
                 }
             }
-            EventKind::RunFinished { outcome, ran, hit, failed, skipped, unpublished, seconds, .. } => {
+            EventKind::RunFinished {
+                outcome, ran, hit, failed, skipped, unpublished, seconds, saved_seconds, ..
+            } => {
                 let (text, look) = match outcome {
                     RunOutcome::Succeeded => ("done", Style::Good),
                     RunOutcome::Failed => ("failed", Style::Bad),
                     RunOutcome::Cancelled => ("interrupted", Style::Note),
                 };
-                let mut counts = vec![format!("{ran} ran"), format!("{hit} hit")];
+                // Less is not worth a word.
+                let saved =
+                    if *saved_seconds < 1.0 { String::new() } else { format!(", saving {}", duration(*saved_seconds)) };
+                let mut counts = vec![format!("{ran} ran"), format!("{hit} hit{saved}")];
                 for (count, name) in [(failed, "failed"), (skipped, "skipped")] {
                     if *count > 0 {
                         counts.push(format!("{count} {name}"));

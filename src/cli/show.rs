@@ -7,6 +7,7 @@ use super::metrics;
 use super::printer::{Style, bytes, duration, table};
 use super::runs::{self, outcome};
 use super::select::run_named;
+use crate::cache::StepRecord;
 use crate::event::Outcome;
 use crate::provenance::Leakage;
 use serde::Deserialize;
@@ -53,8 +54,12 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             step.stage.to_string(),
             duration(step.seconds),
             bytes(size),
-            if step.cost.peak_memory > 0 { bytes(step.cost.peak_memory) } else { String::new() },
-            step.error.as_ref().map_or_else(|| step.because.join("; "), |e| e.lines().next().unwrap_or("").to_owned()),
+            step.cost
+                .as_ref()
+                .filter(|cost| cost.peak_memory > 0)
+                .map(|cost| bytes(cost.peak_memory))
+                .unwrap_or_default(),
+            remark(step),
         ]);
     }
     printer.document(&table(&rows, &[2, 3, 4]))?;
@@ -82,6 +87,15 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         leakage::print(app, &leakage)?;
     }
     Ok(())
+}
+
+/// Why a step ran or failed, or where a hit came from.
+fn remark(step: &StepRecord) -> String {
+    match (&step.error, &step.from) {
+        (Some(error), _) => error.lines().next().unwrap_or_default().to_owned(),
+        (None, Some(from)) => format!("made in run {}, saves {}", from.run, duration(from.seconds)),
+        (None, None) => step.because.join("; "),
+    }
 }
 
 pub(super) fn word(outcome: Outcome) -> &'static str {

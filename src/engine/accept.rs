@@ -60,6 +60,7 @@ pub fn accept(
         manifest: now,
         inputs,
         stage: step.name.clone(),
+        attempts: Vec::new(),
         parent: None,
         accepted: Some(Accepted {
             reason: reason.to_owned(),

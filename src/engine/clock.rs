@@ -3,10 +3,16 @@
 use crate::name::RunId;
 use jiff::Timestamp;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::time::SystemTime;
 
 /// The time now: RFC 3339, UTC, milliseconds.
 pub(super) fn now() -> String {
     format!("{:.3}", Timestamp::now())
+}
+
+/// A time of the file system, in the same form.
+pub(super) fn at(time: SystemTime) -> Option<String> {
+    Some(format!("{:.3}", Timestamp::try_from(time).ok()?))
 }
 
 /// Some random bits, different at each call.

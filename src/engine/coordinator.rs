@@ -11,7 +11,7 @@ use super::sources::Sources;
 use super::{RunOptions, manifest, publish};
 use crate::action::{ActionKey, ActionManifest, Cost, Input, Origin};
 use crate::artifact::Artifact;
-use crate::cache::{Cache, CacheError, Lookup, Served, StepRecord};
+use crate::cache::{Cache, CacheError, Lookup, Maker, Served, StepRecord};
 use crate::digest::Digest;
 use crate::event::{EventKind, Outcome, OutputSummary};
 use crate::name::{PortName, StageName};
@@ -93,6 +93,17 @@ pub(super) struct Coordinator<'a> {
     /// Every failure so far was the user's data.
     input_error: bool,
     heeded: Urgency,
+}
+
+/// How a step ended.
+#[derive(Default)]
+struct End {
+    outputs: BTreeMap<PortName, Artifact>,
+    log: Option<Artifact>,
+    error: Option<String>,
+    cost: Option<Cost>,
+    from: Option<Maker>,
+    seconds: f64,
 }
 
 impl<'a> Coordinator<'a> {
@@ -187,7 +198,7 @@ impl<'a> Coordinator<'a> {
     fn look_up_all(&mut self) {
         while let Some(i) = (!self.is_stopping()).then(|| self.scheduler.known()).flatten() {
             if let Err(error) = self.look_up(i) {
-                self.fail(i, format!("the cache failed: {error}"), false, None, Cost::default(), 0.0);
+                self.fail(i, format!("the cache failed: {error}"), false, End::default());
             }
         }
     }
@@ -210,7 +221,7 @@ impl<'a> Coordinator<'a> {
         let forced = self.forced[i];
         let damage = match lookup? {
             Lookup::Hit(record) => {
-                self.serve(i, record, Outcome::Hit, Cost::default(), seconds);
+                self.hit(i, record, seconds);
                 return Ok(());
             }
             Lookup::Miss { damage } => damage,
@@ -285,11 +296,15 @@ impl<'a> Coordinator<'a> {
         let key = self.tracks[i].key.expect("it executed");
         let parked = self.under_way.remove(&key).unwrap_or_default();
         match ending {
-            Ending::Hit(record) => self.serve(i, record, Outcome::Hit, cost, seconds),
-            Ending::Ran(record) => self.serve(i, record, Outcome::Ran, cost, seconds),
-            Ending::Failed { message, input } => self.fail(i, message, input, log, cost, seconds),
+            Ending::Hit(record) => self.hit(i, record, seconds),
+            Ending::Ran(Served { outputs, log, .. }) => {
+                self.settle(i, Outcome::Ran, End { outputs, log, cost: Some(cost), seconds, ..End::default() });
+            }
+            Ending::Failed { message, input } => {
+                self.fail(i, message, input, End { log, cost: Some(cost), seconds, ..End::default() });
+            }
             Ending::Cancelled => {
-                self.settle(i, Outcome::Cancelled, BTreeMap::new(), log, None, cost, seconds);
+                self.settle(i, Outcome::Cancelled, End { log, cost: Some(cost), seconds, ..End::default() });
                 self.input_error = false;
             }
         }
@@ -297,25 +312,27 @@ impl<'a> Coordinator<'a> {
     }
 
     /// Settles a failed step, and all that need it.
-    fn fail(&mut self, i: usize, message: String, input: bool, log: Option<Artifact>, cost: Cost, seconds: f64) {
+    fn fail(&mut self, i: usize, message: String, input: bool, end: End) {
         self.input_error &= input;
         self.failed.get_or_insert(i);
-        self.settle(i, Outcome::Failed, BTreeMap::new(), log, Some(message), cost, seconds);
+        self.settle(i, Outcome::Failed, End { error: Some(message), ..end });
         let reason = format!("needs {}, which failed", self.plan.steps[i].name);
         for dependent in self.scheduler.dependents(i) {
             self.skip(dependent, &reason);
         }
     }
 
-    /// Settles a step whose outputs are known.
-    fn serve(&mut self, i: usize, served: Served, outcome: Outcome, cost: Cost, seconds: f64) {
-        self.settle(i, outcome, served.outputs, served.log, None, cost, seconds);
+    /// Settles a step whose outputs an earlier execution made.
+    fn hit(&mut self, i: usize, served: Served, seconds: f64) {
+        let Served { outputs, log, run, started, cost } = served;
+        let from = Some(Maker { run, started, seconds: cost.wall_seconds });
+        self.settle(i, Outcome::Hit, End { outputs, log, from, seconds, ..End::default() });
     }
 
     fn skip(&mut self, i: usize, reason: &str) {
         self.tracks[i].because = vec![reason.to_owned()];
         let error = Some(reason.to_owned());
-        self.settle(i, Outcome::Skipped, BTreeMap::new(), None, error, Cost::default(), 0.0);
+        self.settle(i, Outcome::Skipped, End { error, ..End::default() });
     }
 
     fn skip_the_rest(&mut self) {
@@ -329,17 +346,8 @@ impl<'a> Coordinator<'a> {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of the record that it makes")]
-    fn settle(
-        &mut self,
-        i: usize,
-        outcome: Outcome,
-        outputs: BTreeMap<PortName, Artifact>,
-        log: Option<Artifact>,
-        error: Option<String>,
-        cost: Cost,
-        seconds: f64,
-    ) {
+    fn settle(&mut self, i: usize, outcome: Outcome, end: End) {
+        let End { outputs, log, error, cost, from, seconds } = end;
         let step = &self.plan.steps[i];
         let track = &mut self.tracks[i];
         match outcome {
@@ -372,6 +380,7 @@ impl<'a> Coordinator<'a> {
             error,
             seconds,
             cost,
+            from,
         });
     }
 

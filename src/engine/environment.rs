@@ -9,6 +9,7 @@ pub fn environment(threads: u32) -> Environment {
     let fixed = FIXED.get_or_init(|| Environment {
         program: format!("cistage {}", env!("CARGO_PKG_VERSION")),
         commit: option_env!("CISTAGE_COMMIT").map(str::to_owned),
+        build: option_env!("CISTAGE_BUILD").and_then(|digest| digest.parse().ok()),
         os: os(),
         host: kernel("hostname").unwrap_or_default(),
         user: ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default(),

@@ -5,12 +5,12 @@ use super::prefix::Prefixes;
 use super::process::{self, Control, Exit};
 use super::recorder::Recorder;
 use super::secrets::Secrets;
-use super::{clock, environment, outputs};
-use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, Input, RECORD_SCHEMA};
+use super::{attempts, clock, environment, outputs};
+use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, FailedAttempt, Input, RECORD_SCHEMA};
 use crate::artifact::{Artifact, Format, Layout};
 use crate::cache::{Cache, CacheError, Claimed, Served};
 use crate::event::EventKind;
-use crate::name::PortName;
+use crate::name::{PortName, RunId};
 use crate::pipeline::{Source, Step};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
@@ -148,8 +148,22 @@ impl Attempt<'_> {
             because: self.action.because.clone(),
         });
         let started = clock::now();
-        let work = WorkDir::create(&self.cache.scratch(self.action.key), self.is_command())?;
-        let outputs = self.run_in(&work)?;
+        let scratch = std::path::absolute(self.cache.scratch(self.action.key))?;
+        let work = WorkDir::create(&scratch, self.recorder.run(), self.is_command())?;
+        let began = Instant::now();
+        let outputs = self.run_in(&work).inspect_err(|stop| {
+            let attempt = FailedAttempt {
+                run: self.recorder.run().clone(),
+                started: started.clone(),
+                seconds: Some(began.elapsed().as_secs_f64()),
+                error: match stop {
+                    Stop::Failed { message, .. } => message.clone(),
+                    Stop::Cancelled => "interrupted".to_owned(),
+                },
+                log: self.log.as_ref().map(|log| log.digest),
+            };
+            attempts::note(&scratch, attempt);
+        })?;
         self.compare_with_before(&outputs)?;
         let record = ActionRecord {
             schema: RECORD_SCHEMA.to_owned(),
@@ -163,6 +177,7 @@ impl Attempt<'_> {
             started,
             cost: self.cost.clone(),
             environment: environment(self.action.threads),
+            attempts: attempts::read(&scratch),
             parent: None,
             accepted: None,
         };
@@ -419,16 +434,10 @@ struct WorkDir {
 }
 
 impl WorkDir {
-    fn create(base: &Path, is_command: bool) -> std::io::Result<Self> {
-        let base = std::path::absolute(base)?;
-        fs_err::create_dir_all(&base)?;
-        // The claim is ours: whatever attempt left these is over.
-        for entry in fs_err::read_dir(&base)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("work-") {
-                let _ = fs_err::remove_dir_all(entry.path());
-            }
-        }
-        let dir = base.join(format!("work-{:08x}", clock::random() as u32));
+    fn create(base: &Path, run: &RunId, is_command: bool) -> std::io::Result<Self> {
+        fs_err::create_dir_all(base)?;
+        attempts::clear(base)?;
+        let dir = base.join(attempts::folder(run));
         let out = dir.join("out");
         fs_err::create_dir(&dir)?;
         fs_err::create_dir(&out)?;

@@ -128,6 +128,7 @@ impl<'a> Prefixes<'a> {
             started: self.started.clone(),
             cost,
             environment: environment(self.action.threads),
+            attempts: Vec::new(),
             parent: None,
             accepted: None,
         };

@@ -65,6 +65,7 @@ pub fn run(
         unpublished: unpublished.len() as u64,
         seconds: began.elapsed().as_secs_f64(),
     };
+    let saved_seconds = steps.iter().filter_map(|step| step.from.as_ref()).map(|from| from.seconds).sum();
     let committed = cache.commit_run(RunRecord {
         schema: RUN_SCHEMA.to_owned(),
         run: summary.run.clone(),
@@ -98,6 +99,7 @@ pub fn run(
         skipped: summary.skipped,
         unpublished: unpublished.into_keys().collect(),
         seconds: summary.seconds,
+        saved_seconds,
     });
     committed?;
     recorder.finish()?;

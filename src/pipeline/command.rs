@@ -300,7 +300,7 @@ fn secrets(entry: &Entry, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Op
             }
         }
         Content::Invalid => {}
-        _ => {
+        Content::Scalar(_) => {
             let found = entry.value.describe();
             problems
                 .at(entry.value.span, format!("`secrets` is a list of names of environment variables, not {found}"))

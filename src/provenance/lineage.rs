@@ -1,6 +1,6 @@
 //! Lineage: an artifact, what made it, and the same of each of its inputs, back to source files.
 
-use crate::action::{Accepted, ActionKey, ActionRecord, Environment, Origin};
+use crate::action::{Accepted, ActionKey, ActionRecord, Environment, FailedAttempt, Origin};
 use crate::artifact::Artifact;
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
@@ -68,6 +68,9 @@ pub struct MadeBy {
     pub started: String,
     pub seconds: f64,
     pub environment: Environment,
+    /// Earlier attempts that made nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<FailedAttempt>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub accepted: Option<Accepted>,
 }
@@ -84,6 +87,7 @@ impl MadeBy {
             started: record.started.clone(),
             seconds: record.cost.wall_seconds,
             environment: record.environment.clone(),
+            attempts: record.attempts.clone(),
             accepted: record.accepted.clone(),
         }
     }

@@ -82,6 +82,10 @@ impl Tree {
         let kind = format!("{} v{}", by.kind, by.version);
         let when = format!("run {}, {}, {:.1} s", by.run, by.started, by.seconds);
         self.line(&format!("{inner}{kind}  key {}  {when}", by.key.0.short()));
+        for attempt in &by.attempts {
+            let error = printable(attempt.error.lines().next().unwrap_or_default());
+            self.line(&format!("{inner}failed before, in run {}: {error}", attempt.run));
+        }
         if let Some(accepted) = &by.accepted {
             self.accepted(&inner, accepted, &format!("made by key {}", accepted.instead_of.0.short()));
         }

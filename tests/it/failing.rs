@@ -214,3 +214,56 @@ fn messages_that_nobody_can_hear_are_not_said() {
         assert_eq!(command.status().expect("starts").code(), Some(code), "{args:?}");
     }
 }
+
+#[test]
+fn a_result_tells_of_the_attempts_before_it_and_a_hit_of_the_execution_that_it_saves() {
+    let ws = Workspace::new();
+    let outside = |name: &str| ws.path(name).display().to_string();
+    let (good, begun) = (outside("good"), outside("begun"));
+    ws.write(
+        "p.yaml",
+        format!(
+            "cistage: 1\nstages:\n  a:\n    uses: command\n    out: {{ o: o.txt }}\n    with: {{ run: 'test -e {good} || {{ \
+             touch {begun}; test -e {outside} && exit 3; sleep 60; }}; sleep 1.1; echo x > {{out.o}}' }}\n",
+            outside = outside("fail")
+        ),
+    );
+    ws.write("fail", "");
+    let (code, failed) = ws.events(&[]);
+    assert_eq!(code, 1, "{failed:?}");
+    for file in ["fail", "begun"] {
+        fs_err::remove_file(ws.path(file)).expect("removes");
+    }
+    let mut killed = ws.command(&["run", "p.yaml"]).spawn().expect("starts");
+    while !ws.exists("begun") {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    killed.kill().expect("kills");
+    killed.wait().expect("ends");
+    ws.write("good", "");
+    assert_eq!(ws.run(&[]), ["a ran"]);
+
+    let lineage = ws.cistage(&["audit", "a.o", "--format", "json"]);
+    let lineage: serde_json::Value = serde_json::from_str(&lineage.stdout).expect("JSON");
+    let attempts = lineage["made_by"]["attempts"].as_array().expect("there were some");
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    assert_eq!(attempts[0]["run"], failed.last().expect("events")["run"]);
+    assert!(attempts[0]["error"].as_str().is_some_and(|error| error.contains("exit status 3")), "{attempts:?}");
+    assert!(attempts[1]["error"].as_str().is_some_and(|error| error.starts_with("killed")), "{attempts:?}");
+    let shown = ws.cistage(&["audit", "a.o"]).stdout;
+    assert!(shown.contains("failed before, in run"), "{shown}");
+
+    let (_, again) = ws.events(&[]);
+    let last = again.last().expect("events");
+    assert!(last["saved_seconds"].as_f64().is_some_and(|saved| saved > 1.0), "{last}");
+    let shown = ws.cistage(&["show"]).stdout;
+    let maker = lineage["made_by"]["run"].as_str().expect("a run");
+    assert!(shown.contains(&format!("made in run {maker}, saves 1.")), "{shown}");
+    let said = ws.cistage(&["run", "p.yaml"]).stderr;
+    assert!(said.contains("1 hit, saving 1."), "{said}");
+    assert!(lineage["made_by"]["environment"]["build"].as_str().is_some_and(|build| build.starts_with("blake3:")));
+    let version = ws.cistage(&["--version"]).stdout;
+    assert!(
+        version.starts_with(concat!("cistage ", env!("CARGO_PKG_VERSION"), "\n")) && version.contains("build  blake3:")
+    );
+}
