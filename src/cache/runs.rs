@@ -108,9 +108,12 @@ impl Runs {
     pub fn commit(&self, mut record: RunRecord, temp: impl Fn() -> PathBuf) -> Result<(), CacheError> {
         // One at a time, so that the chain has no forks.
         let mut lock = lock::take(&self.lock)?;
-        record.previous = match self.head()? {
-            Some(Ok(head)) if noted(&mut lock)?.is_some_and(|run| run == head.run) => Some(head.digest),
-            // A writer was killed before it named its record there, or the file was lost, damaged or put back.
+        record.previous = match (self.head()?, noted(&mut lock)?) {
+            (Some(Ok(head)), Some(last)) => match self.end_near(&head, &last)? {
+                Some(end) => Some(end),
+                None => self.end()?,
+            },
+            // The file that names the end was lost or damaged, or the note was.
             _ => self.end()?,
         };
         note(&mut lock, &record.run)?;
@@ -119,6 +122,20 @@ impl Runs {
         durable::replace(&temp(), &self.file(&record.run), &bytes)?;
         let head = Head { run: record.run, digest: Digest::of(&bytes) };
         Ok(durable::replace(&temp(), &self.head_file(), &seal::seal(&head))?)
+    }
+
+    /// The end of the chain, from the file that names it and the run that was noted last; `None` where they don't go
+    /// together, because the file was put back to an older one.
+    fn end_near(&self, head: &Head, last: &RunId) -> io::Result<Option<Digest>> {
+        // A writer may be killed before it wrote its record, or before it named it in that file.
+        let unnamed = if *last == head.run { None } else { self.bytes(last)? };
+        Ok(match unnamed {
+            None => Some(head.digest),
+            Some(bytes) => {
+                let follows = check(&bytes, last).is_ok_and(|record| record.previous == Some(head.digest));
+                follows.then(|| Digest::of(&bytes))
+            }
+        })
     }
 
     /// The end of the chain, found without the file that names it.
