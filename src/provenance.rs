@@ -10,6 +10,7 @@
 //! target       what a user names: a file, a digest, `STAGE.PORT`, a run
 //! lineage      the tree back to source files; its JSON
 //! leakage      what evaluation rows share with training rows
+//! mermaid      the tree as a drawing
 //! render       the tree for people
 //! verify       every object and record of a lineage, read again
 //! ```
@@ -22,6 +23,7 @@ mod export;
 mod history;
 mod leakage;
 mod lineage;
+mod mermaid;
 mod render;
 mod signature;
 mod signed;
@@ -37,6 +39,7 @@ pub use export::{Document, Facts, document, ro_crate};
 pub use history::{Earlier, History};
 pub use leakage::{Counting, EVALUATIONS, Leakage, Seen, leakage, lineages};
 pub use lineage::{Lineage, Made, MadeBy, SourceFile};
+pub use mermaid::mermaid;
 pub use render::render;
 pub use signature::{Public, Secret};
 pub use signed::{Vouched, sign_run, vouched};

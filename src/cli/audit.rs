@@ -4,7 +4,7 @@ use super::App;
 use super::exit::CliError;
 use super::printer::{Style, table};
 use crate::engine::{Purpose, Rerun};
-use crate::provenance::{self, Counting, Derived, Downstream, ProvenanceError, SourceState, Verified, Vouched};
+use crate::provenance::{self, Audit, Counting, Derived, Downstream, ProvenanceError, SourceState, Verified, Vouched};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,9 @@ pub(super) struct Args {
     /// Any file (a copy under another name works), a digest or 8 and more hex digits of one, STAGE.PORT of the newest run, or a run id
     #[arg(value_name = "TARGET")]
     target: String,
+    /// The form of the lineage
+    #[arg(long = "as", value_name = "FORM", value_enum, default_value_t = Form::Tree)]
+    form: Form,
     /// Hash every object and read every record of the lineage again; exit code 3 where one is damaged
     #[arg(long)]
     verify: bool,
@@ -44,6 +47,22 @@ pub(super) struct Args {
     output: Option<PathBuf>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Form {
+    Tree,
+    /// A flowchart in the language of Mermaid, which GitHub and many editors draw
+    Mermaid,
+}
+
+impl Form {
+    fn of(self, audit: &Audit) -> String {
+        match self {
+            Self::Tree => provenance::render(audit),
+            Self::Mermaid => provenance::mermaid(audit),
+        }
+    }
+}
+
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let trusted = super::keys::trusted(&args.trusted_key)?;
     let cache = app.read_cache()?;
@@ -58,7 +77,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let purpose = if args.undeclared { Purpose::Trace } else { Purpose::Compare };
     let executes = args.rerun || args.undeclared;
     if executes && !app.printer.json {
-        app.printer.line(provenance::render(&audit).trim_end())?;
+        app.printer.line(args.form.of(&audit).trim_end())?;
     }
     let rerun = executes.then(|| super::rerun::execute(app, &audit, purpose)).transpose()?;
     if app.printer.json {
@@ -82,7 +101,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     } else {
         // A rerun takes its time, and is watched below the tree.
         if !executes {
-            app.printer.line(provenance::render(&audit).trim_end())?;
+            app.printer.line(args.form.of(&audit).trim_end())?;
         }
         if let Some(verified) = &verified {
             print(app, verified)?;

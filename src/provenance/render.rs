@@ -128,7 +128,7 @@ fn short(value: &Value) -> String {
 }
 
 /// What comes from a pipeline file may hold anything; a terminal must not obey it.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -240,3 +240,29 @@ fn an_undeclared_read_or_write_of_a_command_is_found() {
     assert_eq!(access["reads"], json!([read]));
     assert_eq!(access["writes"], json!([write]));
 }
+
+#[test]
+fn a_lineage_is_drawn_with_names_that_end_no_label() {
+    let ws = Workspace::with(
+        "cistage: 1\nstages:\n  a: { uses: command, in: { x: 'a<b>\"c&.txt' }, out: { o: o.txt, p: p.txt }, with: { run: 'cp {in.x} {out.o}; \
+         echo p > {out.p}' } }\n  b: { uses: command, in: { x: a.o, y: a.p }, out: { o: o.txt }, with: { run: 'cat {in.x} {in.y} > {out.o}' } }\n",
+    );
+    ws.write("a<b>\"c&.txt", "rows");
+    ws.run(&[]);
+    let drawn = ws.cistage(&["audit", "b.o", "--as", "mermaid"]);
+    assert_eq!(drawn.code, 0, "{}", drawn.stderr);
+    let lines: Vec<&str> = drawn.stdout.lines().collect();
+    assert_eq!(lines[0], "flowchart TD");
+    for start in [
+        "  s0[/\"a&lt;b&gt;&quot;c&amp;.txt\"/]:::source",
+        "  n0[\"a<br/><small>command v2<br/>run ",
+        "  n1[\"b<br/><small>",
+        "  a0([\"b.o<br/><small>blake3:",
+        "  s0 -->|\"x<br/><small>",
+        "  n0 -->|\"x<br/><small>",
+        "  n0 -->|\"y<br/><small>",
+        "  n1 --> a0",
+    ] {
+        assert!(lines.iter().any(|line| line.starts_with(start)), "{start} in {}", drawn.stdout);
+    }
+}
