@@ -3,8 +3,10 @@
 use super::App;
 use super::exit::CliError;
 use super::select::run_named;
+use crate::action::{Input, Origin};
 use crate::cache::{Cache, RunRecord, StepRecord};
 use crate::engine;
+use crate::name::PortName;
 use crate::provenance::{self, Because};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -41,13 +43,24 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     Ok(())
 }
 
+/// Where a run had an input from: `split.train`, or the path of the user's file.
+fn origin(run: &RunRecord, input: &Input) -> Option<String> {
+    match &input.origin {
+        Origin::Source { path } => Some(path.clone()),
+        Origin::Action { key, port } => {
+            let made = run.steps.iter().find(|step| step.key == Some(*key))?;
+            Some(format!("{}.{port}", made.stage))
+        }
+    }
+}
+
 fn stages(cache: &Cache, old: &RunRecord, new: &RunRecord) -> Result<BTreeMap<String, Vec<Because>>, CliError> {
     let by_name = |run: &RunRecord| -> BTreeMap<String, StepRecord> {
         run.steps.iter().map(|s| (s.stage.to_string(), s.clone())).collect()
     };
     let (before, after) = (by_name(old), by_name(new));
     let only = |what: &str, old: Value, new: Value| {
-        vec![Because { what: what.to_owned(), name: "stage".to_owned(), old, new }]
+        vec![Because { what: what.to_owned(), name: "stage".to_owned(), old, new, from: None }]
     };
     let mut found = BTreeMap::new();
     for (name, step) in &after {
@@ -68,7 +81,11 @@ fn stages(cache: &Cache, old: &RunRecord, new: &RunRecord) -> Result<BTreeMap<St
             found.insert(name.clone(), only("key", json!(a), json!(b)));
             continue;
         };
-        found.insert(name.clone(), provenance::differences(&a.manifest, &b.manifest));
+        let mut differences = provenance::differences(&a.manifest, &b.manifest);
+        for one in differences.iter_mut().filter(|one| one.what == "input") {
+            one.from = PortName::parse(&one.name).ok().and_then(|port| origin(new, step.inputs.get(&port)?));
+        }
+        found.insert(name.clone(), differences);
     }
     for (name, step) in &before {
         if !after.contains_key(name) {

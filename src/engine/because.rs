@@ -4,7 +4,7 @@ use crate::action::ActionManifest;
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::name::{PortName, StageName};
-use crate::pipeline::Step;
+use crate::pipeline::{Source, Step};
 use crate::provenance::{self, Because, Earlier, differences};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ impl<'a> History<'a> {
         let Some(earlier) = self.earlier(step, manifest)? else {
             return Ok(vec![because("new", step.name.as_str(), Value::Null, Value::Null)]);
         };
-        let reasons = differences(&earlier.manifest, manifest);
+        let reasons = placed(step, differences(&earlier.manifest, manifest));
         // The same manifest, and yet a miss: its record is gone.
         let gone = || vec![because("missing-object", "the record of this action", Value::Null, Value::Null)];
         Ok(if reasons.is_empty() { gone() } else { reasons })
@@ -63,7 +63,8 @@ impl<'a> History<'a> {
                 let mut inputs = earlier.manifest.inputs.clone();
                 inputs.retain(|port, _| step.inputs.contains_key(port));
                 inputs.extend(known.iter().map(|(port, digest)| (port.clone(), *digest)));
-                reasons.extend(differences(&earlier.manifest, &super::manifest::manifest(step, inputs)));
+                let now = super::manifest::manifest(step, inputs);
+                reasons.extend(placed(step, differences(&earlier.manifest, &now)));
             }
         }
         reasons.extend(upstream.iter().map(|name| because("upstream", name.as_str(), Value::Null, Value::Null)));
@@ -75,17 +76,32 @@ impl<'a> History<'a> {
     }
 }
 
+/// Says of inputs that differ where a step has them from.
+fn placed(step: &Step, mut reasons: Vec<Because>) -> Vec<Because> {
+    for reason in reasons.iter_mut().filter(|reason| reason.what == "input") {
+        let source = PortName::parse(&reason.name).ok().and_then(|port| step.inputs.get(&port));
+        reason.from = source.map(|source| match source {
+            Source::Step { step, port } => format!("{step}.{port}"),
+            Source::Path { path, .. } => path.display().to_string(),
+        });
+    }
+    reasons
+}
+
 fn because(what: &str, name: &str, old: Value, new: Value) -> Because {
-    Because { what: what.to_owned(), name: name.to_owned(), old, new }
+    Because { what: what.to_owned(), name: name.to_owned(), old, new, from: None }
 }
 
 /// Says a reason in words.
 pub fn in_words(reason: &Because) -> String {
-    let Because { what, name, old, new } = reason;
+    let Because { what, name, old, new, from } = reason;
     match what.as_str() {
         "new" => "it never ran before".to_owned(),
         "param" => format!("{name}: {} -> {}", short(old), short(new)),
-        "input" => format!("input {name}: {} -> {}", short(old), short(new)),
+        "input" => {
+            let from = from.as_ref().map(|from| format!(" ({})", from.chars().flat_map(visible).collect::<String>()));
+            format!("input {name}{}: {} -> {}", from.unwrap_or_default(), short(old), short(new))
+        }
         "code" => format!("code of {name}: {} -> {}", short(old), short(new)),
         "device" => format!("device: {} -> {}", short(old), short(new)),
         "forced" => "forced".to_owned(),
@@ -123,7 +139,10 @@ mod tests {
     fn reasons_read_as_words() {
         let digest = |text: &str| Value::String(Digest::of(text.as_bytes()).to_string());
         assert_eq!(in_words(&because("param", "per_bin", 3000.into(), 25000.into())), "per_bin: 3000 -> 25000");
-        let input = in_words(&because("input", "rows", digest("a"), digest("b")));
-        assert_eq!(input, format!("input rows: {} -> {}", Digest::of(b"a").short(), Digest::of(b"b").short()));
+        let mut input = because("input", "rows", digest("a"), digest("b"));
+        let change = format!("{} -> {}", Digest::of(b"a").short(), Digest::of(b"b").short());
+        assert_eq!(in_words(&input), format!("input rows: {change}"));
+        input.from = Some("split.train".to_owned());
+        assert_eq!(in_words(&input), format!("input rows (split.train): {change}"));
     }
 }

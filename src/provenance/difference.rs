@@ -14,6 +14,9 @@ pub struct Because {
     pub name: String,
     pub old: Value,
     pub new: Value,
+    /// Of an input: what makes the new one, `split.train`, or the path of the user's file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
 }
 
 /// All fields in which two manifests differ: code, device, parameters (dotted), inputs.
@@ -21,7 +24,7 @@ pub fn differences(old: &ActionManifest, new: &ActionManifest) -> Vec<Because> {
     let mut found = Vec::new();
     let mut compare = |what: &str, name: &str, old: Value, new: Value| {
         if old != new {
-            found.push(Because { what: what.to_owned(), name: name.to_owned(), old, new });
+            found.push(Because { what: what.to_owned(), name: name.to_owned(), old, new, from: None });
         }
     };
     if old.stage != new.stage {
