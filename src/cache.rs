@@ -39,6 +39,7 @@ mod ledger;
 mod lock;
 mod materialize;
 mod memo;
+mod network;
 mod pins;
 mod records;
 pub mod run_record;
@@ -136,6 +137,7 @@ impl Cache {
             }
         };
         check_format(&root)?;
+        refuse_network(&root)?;
         for folder in ["objects", "actions", "runs", "texts", "scratch", "locks", "tmp"] {
             fs_err::create_dir_all(root.join(folder)).map_err(unwritable)?;
         }
@@ -146,7 +148,7 @@ impl Cache {
         }
         session::sweep(&root.join("tmp"));
         // For tests, and for whoever distrusts the index.
-        let index = std::env::var_os("CISTAGE_NO_INDEX").is_none_or(|v| v.is_empty()).then(|| root.join("index"));
+        let index = (!is_set("CISTAGE_NO_INDEX")).then(|| index_of(&root));
         Ok(Self::assemble(root, index, Some(session)))
     }
 
@@ -521,6 +523,31 @@ impl Claim {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
             _ => Ok(()),
         }
+    }
+}
+
+/// Whether a variable is there and says something.
+fn is_set(variable: &str) -> bool {
+    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
+}
+
+/// Where the index is: in the cache, or in a folder of its own below CISTAGE_INDEX, which may be on a faster disk.
+fn index_of(root: &Path) -> PathBuf {
+    let elsewhere = std::env::var_os("CISTAGE_INDEX").filter(|folder| !folder.is_empty());
+    let name = || Digest::of(root.as_os_str().as_encoded_bytes()).hex();
+    elsewhere.map_or_else(|| root.join("index"), |folder| Path::new(&folder).join(&name()[..16]))
+}
+
+/// Refuses to write where other machines may write unseen, unless the user says that none does.
+fn refuse_network(root: &Path) -> Result<(), CacheError> {
+    const ALLOW: &str = "CISTAGE_NETWORK_CACHE";
+    match network::hazard(root)? {
+        Some(hazard) if !is_set(ALLOW) => Err(CacheError::Unusable(format!(
+            "the cache {} is not safe there: {hazard}. Put it on a local disk (--cache DIR or CISTAGE_CACHE), or, if only \
+             one machine at a time uses it, set {ALLOW}=1",
+            root.display()
+        ))),
+        _ => Ok(()),
     }
 }
 

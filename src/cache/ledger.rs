@@ -84,7 +84,9 @@ impl Ledger {
     /// `index`: the folder of the index, unless there is to be none; a broken one is moved to `aside`.
     pub fn new(index: Option<PathBuf>, root: &Path) -> Self {
         let memo = index.as_ref().map(|index| MemoFile::new(index.join("memo"), root.join("locks").join("memo.lock")));
-        Self { index, memo, aside: root.join("quarantine"), reads_all: AtomicBool::new(false), state: Mutex::default() }
+        // Beside it, so that a move is within one file system.
+        let aside = index.as_ref().and_then(|index| index.parent()).unwrap_or(root).join("quarantine");
+        Self { index, memo, aside, reads_all: AtomicBool::new(false), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,6 +1,6 @@
 //! What runs again, and what does not.
 
-use crate::workspace::{Workspace, flip_a_byte, make_writable, outcomes};
+use crate::workspace::{Workspace, flip_a_byte, make_writable, outcome, outcomes};
 use serde_json::Value;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -136,7 +136,7 @@ publish: { t.txt: a.text }
     let run = |value: &str| {
         let mut command = ws.command(&["run", "p.yaml", "-q"]);
         command.env("SEEN", value).env("UNSEEN", "x");
-        assert_eq!(crate::workspace::outcome(command).code, 0);
+        assert_eq!(outcome(command).code, 0);
         ws.read("t.txt")
     };
     assert_eq!(run("one"), "one none\n");
@@ -260,4 +260,26 @@ fn what_a_run_rests_on_is_missed_by_verify() {
         assert!(found.code == 3 && found.stdout.contains(what), "{what}: {}", found.stdout);
         fs_err::write(&file, bytes).expect("puts back");
     }
+}
+
+#[test]
+fn the_index_may_be_elsewhere_and_is_made_anew_where_it_is_lost() {
+    let ws = Workspace::with(
+        "cistage: 1\nstages: { a: { uses: command, in: { x: x.txt }, out: { o: o.txt }, with: { run: 'cp {in.x} {out.o}' } } }\n",
+    );
+    ws.write("x.txt", "x");
+    let run = || {
+        let mut command = ws.command(&["run", "p.yaml"]);
+        command.env("CISTAGE_INDEX", ws.path("fast/disk"));
+        outcome(command)
+    };
+    let first = run();
+    assert_eq!(first.code, 0, "{}", first.stderr);
+    assert!(!ws.exists("cache/index"));
+    let inside = || fs_err::read_dir(ws.path("fast/disk")).expect("there").map(|entry| entry.expect("an entry").path());
+    let index = inside().next().expect("the cache's own folder");
+    fs_err::remove_dir_all(&index).expect("removes");
+    let again = run();
+    assert!(again.code == 0 && again.stderr.contains("1 hit"), "{}", again.stderr);
+    assert!(index.is_dir(), "{:?}", inside().collect::<Vec<_>>());
 }
