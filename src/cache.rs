@@ -50,6 +50,8 @@ mod stamp;
 mod store;
 mod texts;
 pub mod tree;
+#[doc(hidden)]
+pub mod untrusted;
 mod verify;
 
 #[cfg(test)]
