@@ -39,13 +39,18 @@ fuzz_target!(|text: &str| {
         }
     }
     assert_eq!(original, text);
-    let places: Vec<Place> = pieces(&again)
-        .unwrap_or_else(|trouble| panic!("{trouble:?} in {again:?}"))
-        .into_iter()
-        .filter_map(|piece| match piece {
-            Piece::Placeholder { inside: "in.value", place, .. } => Some(place),
-            _ => None,
-        })
-        .collect();
+    let places: Vec<Place> = match pieces(&again) {
+        Ok(pieces) => pieces.into_iter().filter_map(place_of_value).collect(),
+        // In a here-document the quotes of a reference inside `${…}` do what they should; of other quotes that is not known.
+        Err(trouble) if trouble.what.starts_with("quotes inside") => return,
+        Err(trouble) => panic!("{trouble:?} in {again:?}"),
+    };
     assert_eq!(places, expected, "{again:?}");
 });
+
+fn place_of_value(piece: Piece<'_>) -> Option<Place> {
+    match piece {
+        Piece::Placeholder { inside: "in.value", place, .. } => Some(place),
+        _ => None,
+    }
+}
