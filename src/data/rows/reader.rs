@@ -13,9 +13,9 @@ use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::path::Path;
 
-/// Rows for each byte of a file, above which its footer is not believed: some stages keep a few bytes for each row. Equal
-/// rows without positions pack best, some fifty in a byte.
-const MOST_IN_A_BYTE: u64 = 1000;
+/// Rows for each byte of a file, above which its footer is not believed: some stages take a few bytes of memory for each
+/// row. Of rows that are all equal a byte may hold thousands.
+const MOST_IN_A_BYTE: u64 = 1 << 16;
 
 /// Reads a rows file batch by batch, in the order of the file.
 pub struct Reader {
