@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test torture lint check-real check-standards bench bench-data bench-orchestrators schema clean-cache
+.PHONY: help build run test kill-test torture fuzz lint check-real check-standards bench bench-data bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,20 @@ kill-test: ## one training, killed and interrupted at random moments, against th
 # Names of parts and more by TORTURE="--part power,crowd"; root, strace and mkfs.xfs let it try all of them.
 torture: build ## kills, power cuts, failing disks, damage and crowds against the cache; some twenty minutes
 	python3 tests/torture/run.py --bin $(BIN) $(TORTURE)
+
+# Seconds for each target, and which of them; findings lie in fuzz/artifacts, and go with their target's name to cargo fuzz.
+FUZZ_SECONDS ?= 120
+FUZZ_TARGETS ?= pipeline record tsv canonical shell
+CARGO_FUZZ   ?= target/tools/bin/cargo-fuzz
+
+target/tools/bin/cargo-fuzz:
+	CARGO_TARGET_DIR=target/tools/build $(CARGO) install -q --locked --root target/tools cargo-fuzz
+
+# Coverage needs a flag of the compiler that is not stable. Sanitizers look for faults that Rust without `unsafe` does not have.
+fuzz: $(CARGO_FUZZ) ## random bytes against what reads pipelines, records, tables and scripts; some ten minutes and a long build
+	@for target in $(FUZZ_TARGETS); do mkdir -p fuzz/corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+	    -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 || exit 1; done
 
 lint: ## formatting, clippy, licences and sources of the dependencies
 	$(CARGO) fmt --check

@@ -51,6 +51,8 @@ mod stamp;
 mod store;
 mod texts;
 pub mod tree;
+#[doc(hidden)]
+pub mod untrusted;
 mod verify;
 
 #[cfg(test)]

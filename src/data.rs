@@ -6,7 +6,9 @@
 
 pub mod benchmark;
 pub mod bins;
-mod blocks;
+// Public for the fuzz targets, which cut one text in several ways.
+#[doc(hidden)]
+pub mod blocks;
 pub mod check;
 mod chunks;
 mod columns;

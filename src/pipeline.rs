@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 mod command;
 mod diagnostics;
 mod graph;
+mod growth;
 mod kinds;
 mod matrix;
 mod nearest;
@@ -93,6 +94,17 @@ pub enum Source {
     },
 }
 
+impl Source {
+    /// About the bytes that it takes.
+    fn size(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Step { step, port } => step.as_str().len() + port.as_str().len(),
+                Self::Path { path, .. } => path.as_os_str().len(),
+            }
+    }
+}
+
 /// Everything wrong with a pipeline file, ready to print.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problems(pub Vec<Problem>);
@@ -113,13 +125,23 @@ pub struct Problem {
 
 /// Reads a pipeline file and makes its plan, or gives all its problems at once.
 pub fn load(file: &Path, options: &Options) -> Result<Plan, Problems> {
-    let text = read(file)?;
+    plan_of(file, read(file)?, options, sniff::check)
+}
+
+/// Makes a plan as [`load`] does, of a text alone: files are not looked at. For the fuzz targets, whose findings must
+/// not depend on what a machine has on its disk.
+#[doc(hidden)]
+pub fn plan_of_text(text: &str, options: &Options) -> Result<Plan, Problems> {
+    plan_of(Path::new("p.yaml"), text.to_owned(), options, |_, _| Ok(()))
+}
+
+fn plan_of(file: &Path, text: String, options: &Options, look: sniff::Look) -> Result<Plan, Problems> {
     let mut problems = Diagnostics::new(file.display().to_string(), &text);
     let spec = source::read(&text, &mut problems).and_then(|root| PipelineSpec::read(&root, &mut problems));
     // Of a text that can't be read, nothing further is worth saying.
     let Some(spec) = spec else { return Err(problems.finish()) };
     let params = Params::resolve(&spec.params, &spec.profiles, options, &mut problems);
-    let built = plan::build(&spec, &params, options.to.as_deref(), &mut problems);
+    let built = plan::build(&spec, &params, options.to.as_deref(), look, &mut problems);
     if !problems.is_empty() {
         return Err(problems.finish());
     }

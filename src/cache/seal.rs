@@ -45,9 +45,13 @@ pub fn open<T: DeserializeOwned>(text: &[u8]) -> Result<T, String> {
 
 /// Reads bytes of [`seal`] again that [`open`] has found right; `None` where they are of another form.
 pub fn reopen<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
-    // The checksum is the last field, and the record's type does not know it.
+    // The checksum is the last field, and the record's type does not know it. What stood after it would be read by `open`
+    // and not here.
     let start = memchr::memmem::rfind(text, format!(",\n  \"{FIELD}\": ").as_bytes())?;
-    serde_json::from_slice(&[&text[..start], b"\n}\n"].concat()).ok()
+    let (record, end) = text.split_at(start);
+    let is_last =
+        end.len() == format!(",\n  \"{FIELD}\": \"{}\"\n}}\n", Digest::of(&[])).len() && end.ends_with(b"\"\n}\n");
+    is_last.then(|| serde_json::from_slice(&[record, b"\n}\n"].concat()).ok())?
 }
 
 #[cfg(test)]
@@ -63,5 +67,17 @@ mod tests {
         assert_eq!(reopen(text.as_bytes()), Some(record.clone()));
         let changed = open::<BTreeMap<String, f64>>(text.replace("7369", "7368").as_bytes());
         assert_eq!(changed, Err("was changed: its checksum does not match".to_owned()));
+    }
+
+    #[test]
+    fn a_record_says_the_same_however_it_is_read() {
+        let honest = BTreeMap::from([("rows".to_owned(), 1_u64)]);
+        let other = checksum(&BTreeMap::from([("rows", 2_u64)]));
+        // The last of two fields of one name counts, and it stands where the quick reading does not look.
+        let text = String::from_utf8(seal(&honest)).expect("JSON is UTF-8");
+        let forged =
+            text.replace(&checksum(&honest).to_string(), &other.to_string()).replace("\"\n}", "\", \"rows\": 2\n}");
+        assert_eq!(open::<BTreeMap<String, u64>>(forged.as_bytes()).expect("its checksum is right")["rows"], 2);
+        assert_eq!(reopen::<BTreeMap<String, u64>>(forged.as_bytes()), None);
     }
 }

@@ -9,6 +9,7 @@
 //! The BLAKE3 of these bytes is the digest of the folder. Modes, times and empty folders are no part of it.
 
 use crate::digest::Digest;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -28,13 +29,24 @@ pub fn listing(mut entries: Vec<Entry>) -> Vec<u8> {
     entries.iter().flat_map(|e| format!("{} {} {}\n", e.digest.hex(), e.bytes, e.path).into_bytes()).collect()
 }
 
-/// Reads a listing back; every path stays inside the folder.
+/// Reads a listing back; every path stays inside the folder. Takes what [`listing`] writes of a folder that can be, and
+/// nothing else: no path twice, no file that is a folder too.
 pub fn parse(listing: &[u8]) -> Result<Vec<Entry>, String> {
     let text = std::str::from_utf8(listing).map_err(|_| "a folder's listing is not UTF-8".to_owned())?;
-    text.split_terminator('\n')
+    let entries: Vec<Entry> = text
+        .split_terminator('\n')
         .enumerate()
         .map(|(n, line)| entry(line).ok_or_else(|| format!("line {} of a folder's listing is not valid", n + 1)))
-        .collect()
+        .collect::<Result<_, _>>()?;
+    let files: BTreeSet<&str> = entries.iter().map(|entry| entry.path.as_str()).collect();
+    let is_folder = |path: &str| path.match_indices('/').any(|(at, _)| files.contains(&path[..at]));
+    if files.len() < entries.len() || files.iter().any(|path| is_folder(path)) {
+        return Err("a folder's listing has two things at one path".to_owned());
+    }
+    if self::listing(entries.clone()) != listing {
+        return Err("a folder's listing is written otherwise than listings are".to_owned());
+    }
+    Ok(entries)
 }
 
 fn entry(line: &str) -> Option<Entry> {
@@ -102,6 +114,23 @@ mod tests {
         for path in ["../a", "/a", "a//b", "a/./b", ""] {
             let line = format!("{} 1 {path}\n", Digest::of(b"x").hex());
             assert!(parse(line.as_bytes()).is_err(), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_listing_has_one_text_and_each_path_is_one_thing() {
+        let line = |size: &str, path: &str| format!("{} {size} {path}\n", Digest::of(b"x").hex());
+        let good = line("1", "a") + &line("10", "b/a") + &line("0", "b/b");
+        assert!(parse(good.as_bytes()).is_ok());
+        for bad in [
+            line("1", "b") + &line("1", "a"),
+            line("1", "a") + &line("1", "a"),
+            line("1", "a") + &line("1", "a-b") + &line("1", "a/b"),
+            line("+1", "a"),
+            line("01", "a"),
+            good.trim_end().to_owned(),
+        ] {
+            assert!(parse(bad.as_bytes()).is_err(), "{bad}");
         }
     }
 

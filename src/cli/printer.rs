@@ -136,10 +136,11 @@ fn paint(text: &str, style: Style, color: bool) -> String {
     if color { format!("\x1b[{}m{text}\x1b[0m", style.code()) } else { text.to_owned() }
 }
 
-/// Takes control characters out of text that may come from files or programs: a terminal obeys them.
-/// Our own colour codes (`ESC [ digits m`) stay.
+/// Takes control characters out of text that may come from files or programs: a terminal obeys them. So it does the marks
+/// that turn the direction of text, by which a name could pose as another. Our own colour codes stay.
 fn clean(text: &str) -> std::borrow::Cow<'_, str> {
-    let harmless = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let harmless = |c: char| (!c.is_control() && !turns(c)) || c == '\n' || c == '\t';
     if text.chars().all(harmless) {
         return text.into();
     }
@@ -164,16 +165,22 @@ fn clean(text: &str) -> std::borrow::Cow<'_, str> {
 fn colour_code(text: &str) -> Option<&str> {
     let body = text.strip_prefix("\x1b[")?;
     let length = body.find(|c: char| !c.is_ascii_digit() && c != ';')?;
-    body[length..].starts_with('m').then(|| &text[..length + 3])
+    let (code, rest) = body.split_at(length);
+    // No other ones: some would hide text.
+    let styles = [Style::Bold, Style::Dim, Style::Good, Style::Bad, Style::Note];
+    let is_ours = code == "0" || styles.iter().any(|style| style.code() == code);
+    (is_ours && rest.starts_with('m')).then(|| &text[..length + 3])
 }
 
-/// Lays cells out in columns, two blanks apart; numbers to the right where `right` says so.
+/// Lays cells out in columns, two blanks apart; numbers to the right where `right` says so. Cells are cleaned, as all that
+/// people read.
 pub(super) fn table(rows: &[Vec<String>], right: &[usize]) -> String {
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(|cell| clean(cell)).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |c: usize| rows.iter().filter_map(|r| r.get(c)).map(|s| visible(s)).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
         for (c, cell) in row.iter().enumerate() {
             let pad = " ".repeat(widths[c] - visible(cell));
@@ -238,6 +245,7 @@ mod tests {
     fn terminal_escapes_from_data_are_shown_not_obeyed() {
         assert_eq!(clean("a\x1b]0;title\x07b"), "a\\u{1b}]0;title\\u{7}b");
         assert_eq!(clean("\x1b[1;31mred\x1b[0m\x08"), "\x1b[1;31mred\x1b[0m\\u{8}");
+        assert_eq!(clean("\x1b[8mhidden\u{202e}turned"), "\\u{1b}[8mhidden\\u{202e}turned");
     }
 
     #[test]

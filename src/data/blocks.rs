@@ -21,9 +21,14 @@ pub struct Blocks {
 
 impl Blocks {
     pub fn new(text: Unpacked) -> Result<Self, DataError> {
+        Self::of_size(BLOCK, text)
+    }
+
+    /// Blocks of about `size` bytes: what is read from them must not depend on it.
+    pub fn of_size(size: u64, text: Unpacked) -> Result<Self, DataError> {
         let (input, text) = text.split();
         let (send, receive) = sync_channel(AHEAD);
-        thread::Builder::new().name("read-ahead".into()).spawn(move || read(input, &send))?;
+        thread::Builder::new().name("read-ahead".into()).spawn(move || read(input, size, &send))?;
         Ok(Self { receive, text, failed: None })
     }
 
@@ -50,15 +55,15 @@ impl Blocks {
     }
 }
 
-/// Reads to the end; whoever listens may have gone, which ends it too.
-fn read(mut input: Box<dyn BufRead + Send>, send: &SyncSender<io::Result<Vec<u8>>>) {
+/// Reads to the end, `size` bytes at a time; whoever listens may have gone, which ends it too.
+fn read(mut input: Box<dyn BufRead + Send>, size: u64, send: &SyncSender<io::Result<Vec<u8>>>) {
     let (mut rest, mut too_long) = (Vec::new(), false);
     loop {
         let mut block = std::mem::take(&mut rest);
-        block.reserve(BLOCK as usize);
+        block.reserve(size as usize);
         let before = block.len();
-        let result = input.by_ref().take(BLOCK).read_to_end(&mut block);
-        let ended = matches!(result, Ok(read) if read < BLOCK as usize);
+        let result = input.by_ref().take(size).read_to_end(&mut block);
+        let ended = matches!(result, Ok(read) if read < size as usize);
         if too_long {
             // The end of a line whose beginning has been kept.
             match memchr::memchr(b'\n', &block[before..]) {
@@ -69,9 +74,9 @@ fn read(mut input: Box<dyn BufRead + Send>, send: &SyncSender<io::Result<Vec<u8>
         let whole = memchr::memrchr(b'\n', &block).map_or(0, |end| end + 1);
         if !ended {
             rest = block.split_off(whole);
-            too_long = rest.len() > LINE_LIMIT;
-            // One byte more than is allowed tells that it went on.
-            rest.truncate(LINE_LIMIT + 1);
+            // Two bytes more than are allowed tell that it went on: one of them may pass for the `\r` of its end.
+            too_long = rest.len() > LINE_LIMIT + 1;
+            rest.truncate(LINE_LIMIT + 2);
         }
         if !block.is_empty() && send.send(Ok(block)).is_err() {
             return;
@@ -111,11 +116,22 @@ mod tests {
     }
 
     #[test]
+    fn a_line_that_is_cut_at_a_carriage_return_is_still_too_long() {
+        for (line, is_whole) in [("A".repeat(LINE_LIMIT) + "\r", true), ("A".repeat(LINE_LIMIT) + "\rA", false)] {
+            let text = Unpacked::new(Cursor::new(format!("{line}\nC\n").into_bytes()), "t").expect("opened");
+            let mut blocks = Blocks::of_size(LINE_LIMIT as u64 + 1, text).expect("started");
+            let block = blocks.next(1, 0).expect("read").concat();
+            let first = block.split(|&byte| byte == b'\n').next().expect("a line");
+            assert_eq!(first.strip_suffix(b"\r").unwrap_or(first).len() <= LINE_LIMIT, is_whole);
+        }
+    }
+
+    #[test]
     fn a_line_without_an_end_takes_bounded_memory() {
         let endless = io::repeat(b'A').take(50 << 20);
         let found = blocks(Cursor::new("A\t1\n").chain(endless).chain(Cursor::new("\nC\t2\n")));
         let text = found.concat();
-        assert_eq!(text.len(), 4 + LINE_LIMIT + 1 + 5);
+        assert_eq!(text.len(), 4 + LINE_LIMIT + 2 + 5);
         assert!(text.starts_with(b"A\t1\nAAAA") && text.ends_with(b"A\nC\t2\n"));
     }
 }

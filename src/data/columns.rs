@@ -4,6 +4,7 @@ use super::DataError;
 use parquet::column::reader::{ColumnReader, ColumnReaderImpl};
 use parquet::data_type::DataType;
 use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
 use parquet::schema::types::SchemaDescriptor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -28,6 +29,18 @@ pub fn guarded<T>(label: &str, step: impl FnOnce() -> Result<T, ParquetError>) -
 
 pub fn damaged(label: &str, reason: &str) -> DataError {
     DataError::Input(format!("{label}: not a readable Parquet file ({reason}); make or fetch it again"))
+}
+
+/// What is said where [`counts_agree`] says no.
+pub const COUNTS: &str = "its footer contradicts itself";
+
+/// Whether the rows of a file are those of its groups, and those of a group those of its flat `columns`.
+pub fn counts_agree(metadata: &ParquetMetaData, columns: impl Iterator<Item = usize> + Clone) -> bool {
+    let rows = metadata.row_groups().iter().try_fold(0_i64, |sum, group| {
+        let agree = columns.clone().all(|place| group.column(place).num_values() == group.num_rows());
+        sum.checked_add(group.num_rows()).filter(|_| agree && group.num_rows() >= 0)
+    });
+    rows == Some(metadata.file_metadata().num_rows())
 }
 
 /// The place of a flat column, where the file has it.

@@ -7,6 +7,9 @@ use super::tokens::Tokens;
 use rayon::prelude::*;
 use std::path::Path;
 
+/// Room for more rows is not made before they are there: a damaged file may say any number.
+const MOST_ROOM: usize = 1 << 26;
+
 /// Encoded rows with their measured expression.
 #[derive(Debug, Clone)]
 pub struct Labelled {
@@ -19,7 +22,7 @@ impl Labelled {
     /// file without rows.
     pub fn read(path: &Path, label: &str, encoder: &Encoder) -> Result<Self, DataError> {
         let mut reader = Reader::open(path, label)?;
-        let rows = usize::try_from(reader.rows()).unwrap_or(0);
+        let rows = usize::try_from(reader.rows()).unwrap_or(0).min(MOST_ROOM);
         let mut tokens = encoder.tokens().with_room(rows, encoder.max_length());
         let mut targets = Vec::with_capacity(rows);
         while let Some(batches) = reader.next_batches()? {

@@ -40,6 +40,9 @@ fn read_parquet(path: &Path, label: &str) -> Result<Predictions, DataError> {
             columns::find(schema, name).ok_or_else(|| ParquetError::General(format!("there is no column `{name}`")))
         };
         let (pos, prediction) = (place("pos")?, place("prediction")?);
+        if !columns::counts_agree(file.metadata(), [pos, prediction].into_iter()) {
+            return Err(ParquetError::General(columns::COUNTS.to_owned()));
+        }
         let nullable = |i: usize| schema.column(i).max_def_level() > 0;
         let mut found = Predictions::default();
         for group in 0..file.num_row_groups() {

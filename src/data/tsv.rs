@@ -124,12 +124,15 @@ impl Parsed {
     }
 }
 
-/// A first line is a header when neither its sequence nor its value could be one.
+/// A first line is a header when neither its sequence nor its value could be one. One that is too long is none, as its end
+/// may not be here; nor is a sequence that is too long.
 fn is_header(line: &[u8]) -> bool {
     let mut fields = line.split(|&b| b == b'\t');
     let name = fields.next().unwrap_or_default();
     let words = name.iter().all(|b| b.is_ascii_graphic() || *b == b' ');
     words
+        && line.len() <= LINE_LIMIT
+        && name.len() <= check::LONGEST
         && check::sequence(name, &mut Vec::new()).is_err()
         && fields.next().is_none_or(|value| !value.is_empty() && check::expression(value, false).is_err())
 }
@@ -200,7 +203,11 @@ mod tests {
 
     #[test]
     fn a_bad_first_row_is_not_taken_for_a_header() {
-        for (text, faults) in [("ACGX\t3\nA\t1\n", 1), ("ACGT\tx\nA\t1\n", 1), ("seq\tvalue\nA\t1\n", 0)] {
+        let long = "A".repeat(check::LONGEST + 1) + "\nA\t1\n";
+        let endless = format!("seq\t0.{}x\nA\t1\n", "0".repeat(LINE_LIMIT));
+        for (text, faults) in
+            [(&*long, 1), (&*endless, 1), ("ACGX\t3\nA\t1\n", 1), ("ACGT\tx\nA\t1\n", 1), ("seq\tvalue\nA\t1\n", 0)]
+        {
             assert_eq!(read(text, true).1.len(), faults, "{text:?}");
         }
     }

@@ -8,7 +8,7 @@ use crate::cache::durable::sync_dir;
 use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::name::RunId;
-use crate::pipeline::Plan;
+use crate::pipeline::{Plan, Source};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -40,8 +40,11 @@ pub(super) fn publish(cache: &Cache, artifact: &Artifact, target: &Path) -> Resu
         _ => return Err(failed("it names no file".to_owned())),
     };
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    // Again, and once more when the folders are there: a stage may have put a link in the way since the run began.
+    stays_here(target).map_err(&failed)?;
     let made = missing(parent);
     fs_err::create_dir_all(parent).map_err(|e| failed(e.to_string()))?;
+    stays_here(target).map_err(&failed)?;
     let beside = |what: &str| parent.join(format!(".{name}.{what}-{:016x}", clock::random()));
     let (new, old) = (beside("new"), beside("old"));
     let written = match form {
@@ -88,13 +91,19 @@ fn sync(path: &Path) -> io::Result<()> {
     fs_err::File::open(path)?.sync_all()
 }
 
-/// Refuses, before anything runs, to publish onto the cache, the pipeline file, or a folder around them, and below
-/// something that is no folder.
+/// Refuses, before anything runs, to publish onto the cache, the pipeline file, an input, or a folder around them, out of
+/// the working directory, and below something that is no folder.
 pub(super) fn check(plan: &Plan, cache: &Cache) -> Result<(), EngineError> {
-    let ours = [("the cache", cache.root()), ("the pipeline file", plan.file.as_path())];
+    let mut ours = vec![("the cache", cache.root()), ("the pipeline file", plan.file.as_path())];
+    let sources = plan.steps.iter().flat_map(|step| step.inputs.values()).filter_map(|source| match source {
+        Source::Path { path, .. } => Some(("an input", path.as_path())),
+        Source::Step { .. } => None,
+    });
+    ours.extend(sources);
     for target in plan.publish.keys() {
+        stays_here(Path::new(target)).map_err(|what| EngineError::Input(format!("can't publish {target}: {what}")))?;
         let place = resolved(Path::new(target));
-        for (what, path) in ours {
+        for &(what, path) in &ours {
             let path = resolved(path);
             let inside = what == "the cache" && place.starts_with(&path);
             if inside || path.starts_with(&place) {
@@ -112,6 +121,19 @@ pub(super) fn check(plan: &Plan, cache: &Cache) -> Result<(), EngineError> {
         }
     }
     Ok(())
+}
+
+/// Refuses a place in a folder that a link leads out of the working directory, and in git's own, where a file could be a
+/// program that git runs.
+fn stays_here(target: &Path) -> Result<(), String> {
+    let folder = Path::new(".").join(target.parent().unwrap_or(Path::new("")));
+    match resolved(&folder).strip_prefix(resolved(Path::new("."))) {
+        Err(_) => Err("a link leads its folder out of the working directory".to_owned()),
+        Ok(inside) if inside.iter().chain(target.file_name()).any(|part| part.eq_ignore_ascii_case(".git")) => {
+            Err("it lies in a folder of git's own".to_owned())
+        }
+        Ok(_) => Ok(()),
+    }
 }
 
 /// The absolute path with the links of its existing part followed.

@@ -5,6 +5,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
 
+/// A configuration takes a kilobyte, and a few with the names of many labels.
+const MOST_BYTES: u64 = 1 << 20;
+
 /// The configuration of a `BertForSequenceClassification` with one output.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct BertConfig {
@@ -90,6 +93,12 @@ impl BertConfig {
     /// Reads and checks a `config.json`.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
         let name = path.display();
+        if fs_err::metadata(path)?.len() > MOST_BYTES {
+            return Err(ModelError::Input(format!(
+                "{name}: larger than {} KiB: no configuration of a model",
+                MOST_BYTES >> 10
+            )));
+        }
         let text = fs_err::read_to_string(path)?;
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| ModelError::Input(format!("{name}: not the configuration of a BERT model: {e}")))?;

@@ -3,6 +3,7 @@
 use super::weights::Weights;
 use super::{Bert, BertConfig, ModelError};
 use crate::data::encode::Encoder;
+use crate::data::tokenizer;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +33,7 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     pub fn read(path: &Path) -> Result<Self, ModelError> {
-        let text = fs_err::read_to_string(path)?;
+        let text = tokenizer::read_text(path, &path.display().to_string())?;
         let json: Value = serde_json::from_str(&text)
             .map_err(|e| ModelError::Input(format!("{}: not a tokenizer.json: {e}", path.display())))?;
         if !json.is_object() {

@@ -2,6 +2,9 @@
 
 use super::{BertConfig, ModelError};
 use crate::seed::{Seed, normal};
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use std::collections::BTreeSet;
+use std::fmt;
 use std::ops::Range;
 
 /// A parameter's place.
@@ -135,6 +138,31 @@ impl Layout {
     }
 }
 
+/// A tensor that the header of a safetensors file names twice: the crate takes the last one and says nothing.
+fn named_twice(bytes: &[u8]) -> Option<String> {
+    struct Names;
+    impl<'de> Visitor<'de> for Names {
+        type Value = Option<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a map of tensors")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let (mut seen, mut twice) = (BTreeSet::new(), None);
+            while let Some((name, IgnoredAny)) = map.next_entry::<String, _>()? {
+                if !seen.insert(name.clone()) {
+                    twice = Some(name);
+                }
+            }
+            Ok(twice)
+        }
+    }
+    let (length, rest) = bytes.split_first_chunk::<8>()?;
+    let header = rest.get(..usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    serde_json::Deserializer::from_slice(header).deserialize_map(Names).ok()?
+}
+
 /// A model's weights, flat.
 #[derive(Debug, Clone)]
 pub struct Weights {
@@ -153,6 +181,9 @@ impl Weights {
         let wrong = |text: String| ModelError::Input(format!("{name}: {text}"));
         let tensors = safetensors::SafeTensors::deserialize(bytes)
             .map_err(|e| wrong(format!("not a safetensors file, or a damaged one: {e}")))?;
+        if let Some(name) = named_twice(bytes) {
+            return Err(wrong(format!("`{name}` is there twice")));
+        }
         let layout = Layout::new(config);
         // Grows as tensors are found: a configuration of any size takes no more memory than the file.
         let mut values: Vec<f32> = Vec::new();

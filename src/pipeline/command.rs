@@ -32,6 +32,9 @@ const NEVER_VALUES: [&str; 16] = [
     "UID",
 ];
 
+/// Of one text, more problems than these are not looked for.
+const ENOUGH: usize = 100;
+
 fn is_safe_value(name: &str) -> bool {
     !NEVER_VALUES.contains(&name) && !name.starts_with("LC_") && !name.starts_with("LD_") && !name.starts_with("BASH")
 }
@@ -126,16 +129,21 @@ struct Scan<'a, 't> {
 impl Scan<'_, '_> {
     /// Checks the placeholders of a text for bash, and that each stands where it can be quoted.
     fn script(&mut self, text: &str, span: Span) {
+        let lines: Vec<&str> = text.split('\n').collect();
+        let before = self.problems.count();
         let pieces = match shell::pieces(text) {
             Ok(pieces) => pieces,
             Err(trouble) => {
-                let span = self.problems.line_of(span, text, trouble.line);
+                let span = self.problems.line_of(span, &lines, trouble.line);
                 return self.problems.at(span, format!("`run`: {}", trouble.what)).help(trouble.help);
             }
         };
         for piece in pieces {
             let Piece::Placeholder { inside, place, line } = piece else { continue };
-            let span = self.problems.line_of(span, text, line);
+            if self.problems.count() > before + ENOUGH {
+                return;
+            }
+            let span = self.problems.line_of(span, &lines, line);
             self.placeholder(inside, span);
             let is_number = || {
                 inside
@@ -154,7 +162,11 @@ impl Scan<'_, '_> {
 
     /// Checks every placeholder of an argument; other braces are the program's own.
     fn argument(&mut self, text: &str, span: Span) {
+        let before = self.problems.count();
         for (at, _) in text.match_indices('{') {
+            if self.problems.count() > before + ENOUGH {
+                return;
+            }
             if let Some(inside) = shell::placeholder(&text[at..]) {
                 self.placeholder(inside, span);
             }

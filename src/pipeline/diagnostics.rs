@@ -40,15 +40,15 @@ impl<'t> Diagnostics<'t> {
         })
     }
 
-    /// The place of one line, counted from 1, of a text that begins at `span`; the whole where the text does not stand
-    /// in the file line by line, as a folded one.
-    pub fn line_of(&self, span: Span, text: &str, line: usize) -> Span {
+    /// The place of one line, counted from 1, of a text of `lines` that begins at `span`; the whole where the text does not
+    /// stand in the file line by line, as a folded one.
+    pub fn line_of(&self, span: Span, lines: &[&str], line: usize) -> Span {
         let number = span.position.line + line - 1;
-        let (Some(wanted), Some(there)) = (text.lines().nth(line - 1), self.lines.get(number.saturating_sub(1))) else {
+        let (Some(wanted), Some(there)) = (lines.get(line - 1), self.lines.get(number.saturating_sub(1))) else {
             return span;
         };
         let wanted = wanted.trim();
-        if !text.contains('\n') || wanted.is_empty() || there.trim() != wanted {
+        if lines.len() == 1 || wanted.is_empty() || there.trim() != wanted {
             return span;
         }
         let indent = there.chars().take_while(|c| c.is_whitespace()).count();

@@ -10,6 +10,9 @@ pub const MOST_BRANCHES: usize = 10_000;
 /// More steps of one plan, too.
 pub const MOST_STEPS: usize = 100_000;
 
+/// A branch of more keys has no name: names end at 200 characters, four for each key.
+const MOST_AXES: usize = 50;
+
 /// One key of a stage's matrix.
 #[derive(Debug, Clone)]
 pub struct Axis {
@@ -90,8 +93,11 @@ fn axis(stage: &str, entry: &Entry, problems: &mut Diagnostics<'_>) -> Option<Ax
     Some(Axis { stage: stage.to_owned(), key: key.clone(), key_span: *key_span, choices })
 }
 
-/// All combinations over some axes, in the order of the file; `None` where they are too many.
+/// All combinations over some axes, in the order of the file; `None` where they, or the axes, are too many.
 pub fn branches(over: &BTreeSet<usize>, axes: &[Axis]) -> Option<Vec<Branch>> {
+    if over.len() > MOST_AXES {
+        return None;
+    }
     let mut all = vec![Branch::new()];
     for &axis in over {
         let choices = axes[axis].choices.len();

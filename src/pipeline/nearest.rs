@@ -1,5 +1,10 @@
 //! The valid name that a user most likely meant.
 
+/// More names than these are not listed.
+const MOST_LISTED: usize = 50;
+/// Among more names than these a slip is not looked for.
+const MOST_COMPARED: usize = 1000;
+
 /// Gives the candidate nearest to a text, where one is near enough to be a slip.
 pub fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
     let letters = text.chars().count();
@@ -7,9 +12,10 @@ pub fn nearest<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str>) ->
     let limit = (letters / 3).clamp(1, 3).min(letters.saturating_sub(1));
     candidates
         .into_iter()
+        .take(MOST_COMPARED)
         .filter_map(|candidate| {
             let same = candidate.eq_ignore_ascii_case(text) || candidate.replace('-', "_") == text.replace('-', "_");
-            let distance = if same { 0 } else { distance(text, candidate) };
+            let distance = if same { 0 } else { distance(text, candidate, limit) };
             (distance <= limit).then_some((distance, candidate))
         })
         .min()
@@ -21,27 +27,38 @@ pub fn suggestion<'c>(text: &str, candidates: impl IntoIterator<Item = &'c str> 
     if let Some(name) = nearest(text, candidates.clone()) {
         return format!("did you mean `{name}`?");
     }
-    let all: Vec<String> = candidates.into_iter().map(|name| format!("`{name}`")).collect();
-    if all.is_empty() { format!("there are no {what}") } else { format!("{what}: {}", all.join(", ")) }
+    let mut candidates = candidates.into_iter();
+    let some: Vec<String> = candidates.by_ref().take(MOST_LISTED).map(|name| format!("`{name}`")).collect();
+    let more = match candidates.count() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    if some.is_empty() { format!("there are no {what}") } else { format!("{what}: {}{more}", some.join(", ")) }
 }
 
-/// Counts insertions, deletions, replacements and swaps of neighbours (optimal string alignment).
-fn distance(a: &str, b: &str) -> usize {
+/// Counts insertions, deletions, replacements and swaps of neighbours (optimal string alignment); where they are more than
+/// `limit`, gives something above it.
+fn distance(a: &str, b: &str, limit: usize) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().take(100).collect(), b.chars().take(100).collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    let (mut before, mut last): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
     for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let replace = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
-            let mut best = replace.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
+        let mut row = vec![limit + 1; b.len() + 1];
+        row[0] = i;
+        // Further from the diagonal there are more changes than `limit` in any case.
+        for j in i.saturating_sub(limit).max(1)..=(i + limit).min(b.len()) {
+            let replace = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = replace.min(last[j] + 1).min(row[j - 1] + 1);
             if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
+                row[j] = row[j].min(before[j - 2] + 1);
             }
-            row.push(best);
         }
-        rows.push(row);
+        // No later row gets below the last two.
+        if row.iter().chain(&last).all(|&count| count > limit) {
+            return limit + 1;
+        }
+        before = std::mem::replace(&mut last, row);
     }
-    rows[a.len()][b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]

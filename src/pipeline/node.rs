@@ -111,6 +111,16 @@ impl Node {
         }
     }
 
+    /// Bytes of all texts and keys in it.
+    pub fn bytes(&self) -> usize {
+        match &self.content {
+            Content::Scalar(Value::String(text)) => text.len(),
+            Content::List(items) => items.iter().map(Self::bytes).sum(),
+            Content::Map(entries) => entries.iter().map(|entry| entry.key.len() + entry.value.bytes()).sum(),
+            Content::Scalar(_) | Content::Invalid => 0,
+        }
+    }
+
     pub fn levels(&self) -> usize {
         match &self.content {
             Content::List(items) => 1 + items.iter().map(Self::levels).max().unwrap_or(0),

@@ -1,6 +1,7 @@
 //! Parameters: defaults, overlaid by profiles, overlaid by `--set`; and `${name}` in the values of stages.
 
 use super::diagnostics::{Diagnostics, Span};
+use super::growth::{Growth, size_of};
 use super::nearest::suggestion;
 use super::node::{Content, Entry, Node, describe};
 use super::source;
@@ -10,7 +11,7 @@ use std::collections::BTreeMap;
 
 /// The parameters of a pipeline, as chosen.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Params(pub BTreeMap<String, Value>);
+pub struct Params(pub BTreeMap<String, Value>, Growth);
 
 /// What is wrong, and what would be right.
 type Wrong = (String, Option<String>);
@@ -68,7 +69,7 @@ impl Params {
                 tell(problems.option("--set", message), help);
             }
         }
-        Self(values.into_iter().collect())
+        Self(values.into_iter().collect(), Growth::default())
     }
 
     /// Finds a parameter, `per_bin` or `model.layers`.
@@ -129,13 +130,19 @@ impl Params {
     fn fill_text(&self, text: &str) -> Result<Value, Wrong> {
         let parts = parts(text)?;
         if let [Part::Name(name)] = parts[..] {
-            return self.find(name).cloned();
+            let value = self.find(name)?;
+            self.1.add(size_of(value))?;
+            return Ok(value.clone());
         }
         let mut filled = String::with_capacity(text.len());
         for part in parts {
             match part {
                 Part::Text(text) => filled.push_str(text),
-                Part::Name(name) => filled.push_str(&self.text_of(name)?),
+                Part::Name(name) => {
+                    let text = self.text_of(name)?;
+                    self.1.add(text.len())?;
+                    filled.push_str(&text);
+                }
             }
         }
         Ok(Value::String(filled))
@@ -277,7 +284,7 @@ fn set(values: &mut Map<String, Value>, text: &str) -> Result<(), Wrong> {
         ));
     }
     // Looked up as an interpolation would be, so that both give the same messages.
-    let known = Params(values.clone().into_iter().collect());
+    let known = Params(values.clone().into_iter().collect(), Growth::default());
     let old = known.find(path)?;
     let new = node.to_value();
     if old.as_object().is_some_and(|map| !map.is_empty()) && !new.is_object() {

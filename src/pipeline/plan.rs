@@ -2,6 +2,7 @@
 
 use super::diagnostics::Diagnostics;
 use super::graph::{self, Needs};
+use super::growth::{Growth, size_of};
 use super::matrix::{self, Axis, Branch, MOST_BRANCHES, MOST_STEPS, Matrix};
 use super::nearest::suggestion;
 use super::node::{Content, Entry, Node};
@@ -38,8 +39,14 @@ struct Stage<'s> {
     matrix: Matrix,
 }
 
-/// Makes the steps of a pipeline; what is wrong is in `problems`.
-pub fn build(spec: &PipelineSpec, params: &Params, to: Option<&str>, problems: &mut Diagnostics<'_>) -> Built {
+/// Makes the steps of a pipeline, `look` having looked at its files; what is wrong is in `problems`.
+pub fn build(
+    spec: &PipelineSpec,
+    params: &Params,
+    to: Option<&str>,
+    look: sniff::Look,
+    problems: &mut Diagnostics<'_>,
+) -> Built {
     let catalog = catalog(spec, params, problems);
     let mut stages: BTreeMap<&str, Stage<'_>> = BTreeMap::new();
     for stage in spec.stages.iter().filter(|stage| catalog.stages.get(&stage.name).is_some_and(|listed| listed.present))
@@ -62,6 +69,8 @@ pub fn build(spec: &PipelineSpec, params: &Params, to: Option<&str>, problems: &
         named: BTreeSet::new(),
         steps: Vec::new(),
         first: BTreeMap::new(),
+        growth: Growth::default(),
+        is_full: false,
     };
     for name in &order {
         expansion.stage(&stages[name], problems);
@@ -73,7 +82,7 @@ pub fn build(spec: &PipelineSpec, params: &Params, to: Option<&str>, problems: &
     for (name, stage) in &stages {
         // A stage that did not become steps has problems already; a missing file may be one more.
         if branches.get(*name).is_none_or(|names| names.iter().any(|name| is_kept(name.as_str()))) {
-            check_paths(stage, &catalog, &mut good, problems);
+            check_paths(stage, &catalog, look, &mut good, problems);
         }
     }
     steps.retain(|step| is_kept(step.name.as_str()));
@@ -212,6 +221,7 @@ fn ancestors(
 fn check_paths<'a>(
     stage: &'a Stage<'_>,
     catalog: &Catalog,
+    look: sniff::Look,
     good: &mut BTreeSet<(&'a str, Format)>,
     problems: &mut Diagnostics<'_>,
 ) {
@@ -220,8 +230,12 @@ fn check_paths<'a>(
         if good.contains(&(path.as_str(), wire.wanted)) {
             continue;
         }
-        if let Err((message, help)) = sniff::check(path, wire.wanted) {
-            let near = catalog.near(path).map(|near| format!("did you mean `{near}`?"));
+        if let Err((message, help)) = look(path, wire.wanted) {
+            // Of many, the last ones are only counted.
+            let near = (problems.count() < 100)
+                .then(|| catalog.near(path))
+                .flatten()
+                .map(|near| format!("did you mean `{near}`?"));
             let hint = stage.spec.hint.clone();
             let usual =
                 "a path is relative to the working directory; an output of a stage is written STAGE.PORT".to_owned();
@@ -260,6 +274,9 @@ struct Expansion<'a> {
     steps: Vec<Step>,
     /// Where the first step of each stage is.
     first: BTreeMap<String, usize>,
+    /// What all steps take.
+    growth: Growth,
+    is_full: bool,
 }
 
 impl Expansion<'_> {
@@ -282,7 +299,9 @@ impl Expansion<'_> {
         over.extend(self.axes.len()..self.axes.len() + axes.len());
         self.axes.extend(axes.iter().cloned());
         let Some(branches) = matrix::branches(&over, &self.axes) else {
-            problems.at(stage.spec.span, format!("the stage `{name}` has more than {MOST_BRANCHES} branches"));
+            let message =
+                format!("the stage `{name}` has more than {MOST_BRANCHES} branches, or more keys than a name holds");
+            problems.at(stage.spec.span, message);
             return;
         };
         if self.steps.len() + branches.len() > MOST_STEPS {
@@ -304,11 +323,20 @@ impl Expansion<'_> {
             };
             self.named.insert(full.clone());
             self.branches.entry(name.clone()).or_default().push(full.clone());
-            self.step(stage, branch, full, problems);
+            if self.step(stage, branch, full, problems).is_none() && self.is_full {
+                return;
+            }
         }
     }
 
-    fn step(&mut self, stage: &Stage<'_>, branch: &Branch, name: StageName, problems: &mut Diagnostics<'_>) {
+    /// Adds one step; `None` where it can't be, which has been reported.
+    fn step(
+        &mut self,
+        stage: &Stage<'_>,
+        branch: &Branch,
+        name: StageName,
+        problems: &mut Diagnostics<'_>,
+    ) -> Option<()> {
         let Stage { spec, uses, .. } = stage;
         let (inputs, endings) = self.inputs(stage, branch, problems);
         let mut with = stage.with.clone();
@@ -318,15 +346,24 @@ impl Expansion<'_> {
                 matrix::set(&mut with, key, *key_span, &choices[choice].1);
             }
         }
-        let Some(mut params) = kinds::params_of(&with, problems) else { return };
+        let mut params = kinds::params_of(&with, problems)?;
         let connected: Vec<&str> = stage.wires.iter().map(|wire| wire.port.as_str()).collect();
         if *uses == "command" {
             let given: BTreeSet<&str> =
                 spec.inputs.entries().iter().map(|entry| entry.key.as_str()).chain(connected.iter().copied()).collect();
-            let Some(complete) = command::complete(spec, &with, &given, endings, self.params, problems) else { return };
-            params = complete;
+            params = command::complete(spec, &with, &given, endings, self.params, problems)?;
         }
-        let Some(kind) = kinds::make(spec, uses, &with, &params, &connected, &[], problems) else { return };
+        let texts = inputs.iter().map(|(port, source)| port.as_str().len() + source.size());
+        let size = texts.sum::<usize>()
+            + params.values().map(size_of).sum::<usize>()
+            + spec.hint.as_ref().map_or(0, String::len);
+        if let Err((message, help)) = self.growth.add(size) {
+            if !std::mem::replace(&mut self.is_full, true) {
+                problems.at(spec.span, message).help = help;
+            }
+            return None;
+        }
+        let kind = kinds::make(spec, uses, &with, &params, &connected, &[], problems)?;
         let needs = kind.stage().needs();
         let resources = stage.resources.as_ref().map_or(needs, |node| resources::read(node, needs, problems));
         // A name that is wrong has been reported where the command declares it.
@@ -342,6 +379,7 @@ impl Expansion<'_> {
             position: spec.span.position,
             hint: spec.hint.clone(),
         });
+        Some(())
     }
 
     /// The inputs of one branch, and the file name endings that a command sees.

@@ -9,6 +9,9 @@ use std::path::Path;
 /// What is wrong, and what to do.
 pub type Refusal = (String, Option<String>);
 
+/// What looks at the file of a port: [`check`].
+pub type Look = fn(&str, Format) -> Result<(), Refusal>;
+
 /// A larger JSON file is no tokenizer or metrics file of ours.
 const MOST_JSON_BYTES: u64 = 64 << 20;
 

@@ -25,7 +25,8 @@ pub fn read(text: &str, problems: &mut Diagnostics<'_>) -> Option<Node> {
         return None;
     }
     // A byte order mark would become part of the first key.
-    let mut reader = Reader { problems, open: Vec::new(), anchors: BTreeMap::new(), values: 0, root: None };
+    let mut reader =
+        Reader { problems, open: Vec::new(), anchors: BTreeMap::new(), values: 0, repeated: 0, root: None };
     let mut documents = 0;
     let mut parser = Parser::new_from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
     while let Some(event) = parser.next_event() {
@@ -86,6 +87,8 @@ struct Reader<'p, 't> {
     open: Vec<Open>,
     anchors: BTreeMap<usize, Node>,
     values: usize,
+    /// Bytes of text that aliases repeat.
+    repeated: usize,
     root: Option<Node>,
 }
 
@@ -196,6 +199,11 @@ impl Reader<'_, '_> {
         self.values += node.count() - 1;
         if self.values >= MOST_VALUES {
             self.problems.at(span, format!("with its aliases written out the file has more than {MOST_VALUES} values"));
+            return None;
+        }
+        self.repeated += node.bytes();
+        if self.repeated > MOST_BYTES {
+            self.problems.at(span, format!("with its aliases written out the file has more than {MOST_BYTES} bytes"));
             return None;
         }
         if self.open.len() + node.levels() > MOST_LEVELS {
@@ -375,6 +383,8 @@ mod tests {
             bomb += &format!("a{i}: &a{i} [{}]\n", vec![alias; 9].join(", "));
         }
         assert_eq!(problems(&bomb), "5:10 with its aliases written out the file has more than 10000 values\n");
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 18), ["*a"; 9000].join(", "));
+        assert_eq!(problems(&long), "2:21 with its aliases written out the file has more than 1048576 bytes\n");
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod engine;
 mod failing;
 mod flagship;
 mod gc;
+mod hostile;
 mod kill;
 mod layers;
 mod leakage;

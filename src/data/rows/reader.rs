@@ -8,10 +8,14 @@ use crate::data::row_groups::GROUP_ROWS;
 use parquet::column::reader::ColumnReader;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
-use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::reader::{FileReader, Length, SerializedFileReader};
 use rayon::prelude::*;
 use std::collections::VecDeque;
 use std::path::Path;
+
+/// Rows for each byte of a file, above which its footer is not believed: some stages take a few bytes of memory for each
+/// row. Of rows that are all equal a byte may hold thousands.
+const MOST_IN_A_BYTE: u64 = 1 << 16;
 
 /// Reads a rows file batch by batch, in the order of the file.
 pub struct Reader {
@@ -58,6 +62,7 @@ impl Reader {
     /// Opens a file and checks its columns; messages name it `label`.
     pub fn open(path: &Path, label: &str) -> Result<Self, DataError> {
         let chunks = Chunks::open(path)?;
+        let size = chunks.len();
         let file = columns::guarded(label, || SerializedFileReader::new(chunks))?;
         let schema = file.metadata().file_metadata().schema_descr();
         let Some(sequence) = columns::find(schema, "sequence") else {
@@ -69,6 +74,13 @@ impl Reader {
         };
         let places =
             Places { pos: columns::find(schema, "pos"), sequence, expression: columns::find(schema, "expression") };
+        let used = [places.pos, Some(places.sequence), places.expression];
+        if !columns::counts_agree(file.metadata(), used.into_iter().flatten()) {
+            return Err(columns::damaged(label, columns::COUNTS));
+        }
+        if file.metadata().file_metadata().num_rows().cast_unsigned() / MOST_IN_A_BYTE > size {
+            return Err(columns::damaged(label, "its footer says more rows than it can hold"));
+        }
         let groups = Groups { file, places, sequences: true };
         Ok(Self { groups, label: label.to_owned(), group: 0, open: None, before: 0 })
     }

@@ -70,10 +70,12 @@ pub fn pieces(text: &str) -> Result<Vec<Piece<'_>>, Trouble> {
 
 /// The inside of the placeholder that a text begins with.
 pub fn placeholder(text: &str) -> Option<&str> {
-    let (inside, _) = text.strip_prefix('{')?.split_once('}')?;
-    let is_name =
-        |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_=,.+@".contains(c));
-    matches!(inside.split_once('.'), Some(("in" | "out" | "param", name)) if is_name(name)).then_some(inside)
+    let rest = text.strip_prefix('{')?;
+    // No further than a name goes: a text of braces alone is read once, not once for each.
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_=,.+@".contains(c))?;
+    let inside = &rest[..end];
+    let is_one = matches!(inside.split_once('.'), Some(("in" | "out" | "param", name)) if !name.is_empty());
+    (is_one && rest[end..].starts_with('}')).then_some(inside)
 }
 
 /// Whether a value is safe where bash calculates: anything else could name a variable or run a command.

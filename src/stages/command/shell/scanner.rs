@@ -17,6 +17,8 @@ pub(super) struct Scanner<'t> {
     pub(super) end: usize,
     /// Where the text that is not in `pieces` yet begins.
     kept: usize,
+    /// The line, counted from 1, that `kept` is on.
+    line: usize,
     pieces: Vec<Piece<'t>>,
     depth: usize,
     in_backticks: bool,
@@ -70,6 +72,7 @@ impl<'t> Scanner<'t> {
             at: 0,
             end: text.len(),
             kept: 0,
+            line: 1,
             pieces: Vec::new(),
             depth: 0,
             in_backticks: false,
@@ -108,7 +111,9 @@ impl<'t> Scanner<'t> {
 
     fn keep(&mut self, until: usize) {
         if self.kept < until {
-            self.pieces.push(Piece::Text(&self.text[self.kept..until]));
+            let text = &self.text[self.kept..until];
+            self.line += text.matches('\n').count();
+            self.pieces.push(Piece::Text(text));
         }
         self.kept = until;
     }
@@ -118,8 +123,7 @@ impl<'t> Scanner<'t> {
         let Some(inside) = placeholder(self.rest()) else { return self.step() };
         self.keep(self.at);
         let place = if self.calculates { Place::Arithmetic } else { place };
-        let line = self.text[..self.at].matches('\n').count() + 1;
-        self.pieces.push(Piece::Placeholder { inside, place, line });
+        self.pieces.push(Piece::Placeholder { inside, place, line: self.line });
         self.at += inside.len() + 2;
         self.kept = self.at;
     }
