@@ -484,14 +484,18 @@ impl Cache {
     /// Makes the index anew from the records; gives how many outputs it knows then.
     pub fn rebuild_index(&self) -> Result<usize, CacheError> {
         let generation = self.records.generation()?;
-        Ok(self.index(&self.records()?, generation))
+        self.index(&self.records()?, generation).ok_or_else(|| {
+            let what =
+                "can't be written now: another process may have it open. Queries work without it, and are slower";
+            CacheError::Io(io::Error::other(format!("the index {what}")))
+        })
     }
 
-    fn index(&self, records: &[ActionRecord], generation: Generation) -> usize {
+    /// Writes the index; gives how many outputs it knows, `None` where it can't be written now.
+    fn index(&self, records: &[ActionRecord], generation: Generation) -> Option<usize> {
         let made = records.iter().flat_map(|r| r.outputs.values().map(|output| (output.digest, r.key)));
         let made: Vec<(Digest, ActionKey)> = made.collect();
-        self.ledger.rebuild(&made, generation);
-        made.len()
+        self.ledger.rebuild(&made, generation).then_some(made.len())
     }
 }
 

@@ -157,20 +157,22 @@ impl Ledger {
         })
     }
 
-    /// Writes the makers anew from all records.
-    pub fn rebuild(&self, made: &[(Digest, ActionKey)], records: Generation) {
+    /// Writes the makers anew from all records; false where the index can't be written now.
+    pub fn rebuild(&self, made: &[(Digest, ActionKey)], records: Generation) -> bool {
         {
             let mut state = self.state();
             state.made.clear();
             state.committed = Generation::default();
         }
-        self.exchange(|table| {
+        let write = |table: &Table| {
             for (key, _) in table.scan(&[MADE])?.0 {
                 table.remove(&key)?;
             }
             put_made(table, made)?;
             table.put(GENERATION, &records.to_bytes())
-        });
+        };
+        // The first exchange with a broken index moves it out of the way.
+        self.exchange(write).or_else(|| self.exchange(write)).is_some()
     }
 
     /// Writes what is new to the index. Where that fails nothing is lost but time.

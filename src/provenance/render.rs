@@ -80,8 +80,11 @@ impl Tree {
         let by = MadeBy::of(record);
         let inner = if made.inputs.is_empty() { format!("{rest}  ") } else { format!("{rest}│ ") };
         let kind = format!("{} v{}", by.kind, by.version);
-        let who = printable(&format!("{}@{}", by.environment.user, by.environment.host));
-        let when = format!("run {}, {}, {:.1} s, {who}", by.run, by.started, by.seconds);
+        let who = match (&by.environment.user, &by.environment.host) {
+            (user, host) if user.is_empty() && host.is_empty() => String::new(),
+            (user, host) => printable(&format!(", {user}@{host}")),
+        };
+        let when = format!("run {}, {}, {:.1} s{who}", by.run, by.started, by.seconds);
         self.line(&format!("{inner}{kind}  key {}  {when}", by.key.0.short()));
         for attempt in &by.attempts {
             let error = printable(attempt.error.lines().next().unwrap_or_default());
