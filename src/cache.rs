@@ -8,10 +8,11 @@
 //! actions/<2 hex>/<62 hex>.json       what an action made, with a checksum of its own
 //! runs/<run>/run.json, events.jsonl   what became of a run; runs/head.json names the newest
 //! texts/<2 hex>/<62 hex>-<hex>.json   which artifact a file of text was written from, by the file's digest
-//! scratch/<action key>/               unfinished work
+//! scratch/<action key>/               unfinished work, and attempts that failed
 //! pins/<hex>.json                     what is never given up
 //! given-up/<session>.json             which objects `cache gc` gave up
-//! locks/  tmp/  quarantine/           kernel locks; files being written or given up; what was damaged
+//! locks/  tmp/  quarantine/           kernel locks (runs.lock notes whose record is written); files being written or
+//!                                     given up; what was damaged
 //! index/                              sled, and `memo`: digests of unchanged files
 //! ```
 
