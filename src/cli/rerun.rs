@@ -67,7 +67,10 @@ pub(super) fn print_access(app: &App, rerun: &Rerun) -> Result<(), CliError> {
         }
     }
     let watched = rerun.actions.iter().filter(|again| again.access.is_some()).count();
-    let verdict = if !is_declared(rerun) {
+    let failed = rerun.actions.iter().any(|again| again.error.is_some());
+    let verdict = if failed || !rerun.missing.is_empty() || !rerun.problems.is_empty() {
+        format!("{}: not every command could be executed again", printer.paint("NOT known", Style::Bad))
+    } else if !is_declared(rerun) {
         let help = "name such a file under `in:` (or `out:`), where the key holds its bytes";
         format!("{}: {help}", printer.paint("NOT all declared", Style::Bad))
     } else if watched == 0 {

@@ -267,6 +267,9 @@ fn environment(with: &Node, problems: &mut Diagnostics<'_>) -> BTreeMap<String, 
     environment
 }
 
+/// The version of a secret of which none is said.
+const FIRST: &str = "1";
+
 /// The names in `secrets:`, in either of its forms.
 fn names(secrets: &Node) -> impl Iterator<Item = &str> {
     let listed = match &secrets.content {
@@ -277,9 +280,9 @@ fn names(secrets: &Node) -> impl Iterator<Item = &str> {
 }
 
 /// Reads `secrets: [NAME]`, or `secrets: { NAME: VERSION }`: never their values.
-fn secrets(entry: &Entry, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Option<String>> {
+fn secrets(entry: &Entry, problems: &mut Diagnostics<'_>) -> BTreeMap<String, String> {
     let mut secrets = BTreeMap::new();
-    let mut add = |name: Option<&str>, version: Option<String>, node: &Node, problems: &mut Diagnostics<'_>| {
+    let mut add = |name: Option<&str>, version: String, node: &Node, problems: &mut Diagnostics<'_>| {
         let Some(name) = name.filter(|name| is_name(name) && is_safe_value(name)) else {
             let found = node.describe();
             problems.at(node.span, format!("`secrets` lists names of environment variables, not {found}"));
@@ -292,20 +295,20 @@ fn secrets(entry: &Entry, problems: &mut Diagnostics<'_>) -> BTreeMap<String, Op
     match &entry.value.content {
         Content::List(items) => {
             for item in items.iter().filter(|item| item.content != Content::Invalid) {
-                add(item.text(), None, item, problems);
+                add(item.text(), FIRST.to_owned(), item, problems);
             }
         }
         Content::Map(entries) => {
             for Entry { key, key_span, value } in entries {
                 let version = match &value.content {
-                    Content::Scalar(Value::Null) | Content::Invalid => None,
-                    Content::Scalar(Value::String(text)) => Some(text.clone()),
-                    Content::Scalar(Value::Number(number)) => Some(number.to_string()),
+                    Content::Scalar(Value::Null) | Content::Invalid => FIRST.to_owned(),
+                    Content::Scalar(Value::String(text)) => text.clone(),
+                    Content::Scalar(Value::Number(number)) => number.to_string(),
                     _ => {
                         let found = value.describe();
                         let what = format!("the version of the secret `{key}` is a number or text, not {found}");
                         problems.at(value.span, what).help("raise it to have the stage run again");
-                        None
+                        continue;
                     }
                 };
                 add(Some(key), version, &Node::new(*key_span, Content::Scalar(Value::from(key.as_str()))), problems);

@@ -80,8 +80,9 @@ impl Tree {
         let by = MadeBy::of(record);
         let inner = if made.inputs.is_empty() { format!("{rest}  ") } else { format!("{rest}│ ") };
         let kind = format!("{} v{}", by.kind, by.version);
-        let who = match (&by.environment.user, &by.environment.host) {
-            (user, host) if user.is_empty() && host.is_empty() => String::new(),
+        let who = match (by.environment.user.as_str(), by.environment.host.as_str()) {
+            ("", "") => String::new(),
+            ("", host) => printable(&format!(", on {host}")),
             (user, host) => printable(&format!(", {user}@{host}")),
         };
         let when = format!("run {}, {}, {:.1} s{who}", by.run, by.started, by.seconds);

@@ -52,7 +52,7 @@ pub struct Command {
     /// looked up as late as it starts, with what the user calls their version.
     #[schemars(skip)]
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub secrets: BTreeMap<String, Option<String>>,
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// An output that a program promises.

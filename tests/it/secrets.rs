@@ -62,7 +62,7 @@ fn a_secret_reaches_the_program_and_no_key_log_or_record() {
     assert_eq!(leaks(&ws.path("")), Vec::<String>::new());
     let lineage = ws.cistage(&["audit", "fetch.data", "--format", "json"]);
     let lineage: Value = serde_json::from_str(&lineage.stdout).expect("JSON");
-    assert_eq!(lineage["made_by"]["params"]["secrets"], serde_json::json!({ "TOKEN": null }));
+    assert_eq!(lineage["made_by"]["params"]["secrets"], serde_json::json!({ "TOKEN": "1" }));
 }
 
 #[test]
@@ -90,10 +90,22 @@ fn a_missing_secret_is_named_and_a_new_version_runs_the_stage_again() {
     assert_eq!(missing.code, 2);
     assert!(missing.stderr.contains("secret TOKEN, which is not in the environment"), "{}", missing.stderr);
     assert_eq!(run(&ws, Some("short"), &[]).code, 2);
+    ws.write(
+        "p.yaml",
+        PIPELINE
+            .replace("    secrets: [TOKEN]\n", "")
+            .replace("test ${#TOKEN} = 18", "true")
+            .replace("$TOKEN", "")
+            .replace("${TOKEN//\\//%2F}", ""),
+    );
+    assert_eq!(run(&ws, None, &[]).code, 0);
+    ws.write("p.yaml", PIPELINE);
+    let why = ws.cistage(&["why", "p.yaml", "fetch"]);
+    assert!(why.stdout.contains("secrets.TOKEN: none -> 1"), "{}", why.stdout);
     assert_eq!(run(&ws, Some(VALUE), &[]).code, 0);
     ws.write("p.yaml", PIPELINE.replace("[TOKEN]", "{ TOKEN: 2 }"));
     let why = ws.cistage(&["why", "p.yaml", "fetch"]);
-    assert!(why.stdout.contains("secrets"), "{}", why.stdout);
+    assert!(why.stdout.contains("secrets.TOKEN: 1 -> 2"), "{}", why.stdout);
     let again = run(&ws, Some(VALUE), &[]);
     assert!(again.stderr.contains("1 ran"), "{}", again.stderr);
 }
