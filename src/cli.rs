@@ -49,11 +49,10 @@ struct Args {
 
 /// The version with what tells one build from another, as records have them.
 fn version() -> String {
-    let about = crate::engine::environment(0);
+    // Made at each start, also of a worker: nothing may be looked up for it.
     let mut lines = vec![env!("CARGO_PKG_VERSION").to_owned()];
-    lines.extend(about.commit.map(|commit| format!("commit {commit}")));
-    lines.extend(about.build.map(|build| format!("build  {build}")));
-    lines.push(format!("target {}", about.target));
+    lines.extend(option_env!("CISTAGE_COMMIT").map(|commit| format!("commit {commit}")));
+    lines.extend(option_env!("CISTAGE_BUILD").map(|build| format!("build  {build}")));
     lines.join("\n")
 }
 

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 /// Says why a cache in this folder could be harmed by another machine; `None` where it could not.
 pub fn hazard(folder: &Path) -> io::Result<Option<String>> {
+    if is_local(folder) {
+        return Ok(None);
+    }
     // Other systems than Linux do not say what is mounted where in a file.
     let mounts = match fs_err::read_to_string("/proc/self/mountinfo") {
         Ok(mounts) => mounts,
@@ -14,6 +17,26 @@ pub fn hazard(folder: &Path) -> io::Result<Option<String>> {
     // It may not be there yet.
     let there = folder.ancestors().find_map(|folder| fs_err::canonicalize(folder).ok());
     Ok(there.and_then(|folder| hazard_among(&mounts, &folder)))
+}
+
+/// Whether the kernel says, of a folder that is there, that its file system is one of a disk or of memory: the usual case,
+/// and quick to see.
+#[cfg(target_os = "linux")]
+fn is_local(folder: &Path) -> bool {
+    // ext4, XFS, Btrfs, tmpfs, overlayfs
+    const LOCAL: [i64; 5] = [0xEF53, 0x5846_5342, 0x9123_683E, 0x0102_1994, 0x794C_7630];
+    let Ok(name) = std::ffi::CString::new(folder.as_os_str().as_encoded_bytes()) else { return false };
+    // SAFETY: statfs is plain data for which zeros are valid; the call reads a text that ends in zero, and writes to it alone.
+    let kind = unsafe {
+        let mut found: libc::statfs = std::mem::zeroed();
+        (libc::statfs(name.as_ptr(), &raw mut found) == 0).then_some(found.f_type)
+    };
+    kind.is_some_and(|kind| LOCAL.contains(&kind))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn is_local(_: &Path) -> bool {
+    false
 }
 
 fn hazard_among(mounts: &str, folder: &Path) -> Option<String> {
