@@ -42,6 +42,7 @@ mod materialize;
 mod memo;
 mod network;
 mod pins;
+mod place;
 mod records;
 pub mod run_record;
 mod runs;
@@ -139,8 +140,8 @@ impl Cache {
                 _ => CacheError::Unusable(format!("can't write to the cache {}: {e}; {hint}", root.display())),
             }
         };
-        check_format(&root)?;
-        refuse_network(&root)?;
+        place::check_format(&root)?;
+        place::refuse_network(&root)?;
         for folder in ["objects", "actions", "runs", "texts", "scratch", "locks", "tmp"] {
             fs_err::create_dir_all(root.join(folder)).map_err(unwritable)?;
         }
@@ -151,7 +152,7 @@ impl Cache {
         }
         session::sweep(&root.join("tmp"));
         // For tests, and for whoever distrusts the index.
-        let index = (!is_set("CISTAGE_NO_INDEX")).then(|| index_of(&root));
+        let index = (!place::is_set("CISTAGE_NO_INDEX")).then(|| place::index_of(&root));
         Ok(Self::assemble(root, index, Some(session)))
     }
 
@@ -159,7 +160,7 @@ impl Cache {
     /// A folder that does not exist reads as an empty cache.
     pub fn open_read_only(root: &Path) -> Result<Self, CacheError> {
         let root = std::path::absolute(root)?;
-        check_format(&root)?;
+        place::check_format(&root)?;
         Ok(Self::assemble(root, None, None))
     }
 
@@ -530,50 +531,5 @@ impl Claim {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
             _ => Ok(()),
         }
-    }
-}
-
-/// Whether a variable is there and says something.
-fn is_set(variable: &str) -> bool {
-    std::env::var_os(variable).is_some_and(|value| !value.is_empty())
-}
-
-/// Where the index is: in the cache, or in a folder of its own below CISTAGE_INDEX, which may be on a faster disk.
-fn index_of(root: &Path) -> PathBuf {
-    let elsewhere = std::env::var_os("CISTAGE_INDEX").filter(|folder| !folder.is_empty());
-    let name = || Digest::of(root.as_os_str().as_encoded_bytes()).hex();
-    elsewhere.map_or_else(|| root.join("index"), |folder| Path::new(&folder).join(&name()[..16]))
-}
-
-/// Refuses to write where other machines may write unseen, unless the user says that none does.
-fn refuse_network(root: &Path) -> Result<(), CacheError> {
-    const ALLOW: &str = "CISTAGE_NETWORK_CACHE";
-    match network::hazard(root)? {
-        Some(hazard) if !is_set(ALLOW) => Err(CacheError::Unusable(format!(
-            "the cache {} is not safe there: {hazard}. Put it on a local disk (--cache DIR or CISTAGE_CACHE), or, if only \
-             one machine at a time uses it, set {ALLOW}=1",
-            root.display()
-        ))),
-        _ => Ok(()),
-    }
-}
-
-fn check_format(root: &Path) -> Result<(), CacheError> {
-    let text = match fs_err::read_to_string(root.join("format")) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(e.into()),
-    };
-    let root = root.display();
-    match text.trim().parse::<u32>() {
-        Ok(FORMAT) => Ok(()),
-        Ok(other) => Err(CacheError::Unusable(format!(
-            "the cache {root} has format {other}, and this cistage reads format {FORMAT}: use the cistage that made it, \
-             or another folder with --cache DIR"
-        ))),
-        Err(_) => Err(CacheError::Unusable(format!(
-            "{root}/format holds no number: restore it (this cistage writes {FORMAT}), or use another folder with \
-             --cache DIR"
-        ))),
     }
 }

@@ -39,7 +39,7 @@ pub use export::{Document, Facts, document, ro_crate};
 pub use history::{Earlier, History};
 pub use leakage::{Counting, EVALUATIONS, Leakage, Seen, leakage, lineages};
 pub use lineage::{Lineage, Made, MadeBy, SourceFile};
-pub use mermaid::mermaid;
+pub use mermaid::{escaped as mermaid_text, mermaid};
 pub use render::render;
 pub use signature::{Public, Secret};
 pub use signed::{Vouched, sign_run, vouched};

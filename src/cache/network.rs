@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn a_file_system_that_other_machines_write_to_is_told_by_what_is_mounted_there() {
         for (folder, expected) in [
-            ("/work/cache", None),
+            ("/project/cache", None),
             ("/home/me/cache", Some("on NFS")),
             ("/old/cache", Some("`nolock`")),
             ("/home/fast/cache", None),

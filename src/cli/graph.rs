@@ -6,6 +6,7 @@ use super::select::PipelineArgs;
 use super::svg;
 use crate::engine::{self, Interrupt, StepPlan, Verdict};
 use crate::pipeline::{Plan, Source};
+use crate::provenance::mermaid_text;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
@@ -85,10 +86,9 @@ impl Graph {
     }
 
     fn mermaid(&self) -> String {
-        let escape = |text: &str| text.replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;");
         let mut text = String::from("flowchart TD\n");
         for (i, node) in self.boxes.iter().enumerate() {
-            let name = escape(&node.name);
+            let name = mermaid_text(&node.name);
             let _ = match node.verdict {
                 Some(verdict) => {
                     writeln!(text, "  n{i}[\"{name}<br/><small>{}</small>\"]:::{}", node.kind, class(verdict))
@@ -97,7 +97,7 @@ impl Graph {
             };
         }
         for (from, to, port) in &self.arrows {
-            let label = if port.is_empty() { String::new() } else { format!("|{}|", escape(port)) };
+            let label = if port.is_empty() { String::new() } else { format!("|{}|", mermaid_text(port)) };
             let _ = writeln!(text, "  n{from} -->{label} n{to}");
         }
         text += "  classDef hit fill:#d9f2e0,stroke:#2e7d4f,color:#10301d\n";

@@ -112,23 +112,23 @@ mod tests {
 
     #[test]
     fn what_is_neither_declared_nor_installed_is_told_from_the_rest() {
-        let own = Path::new("/work/scratch");
+        let own = Path::new("/project/scratch");
         let read = |path: &str| Touched::Read(path.into());
         let write = |path: &str| Touched::Write(path.into());
         let touched = BTreeSet::from([
-            read("/work/scratch/in/rows.tsv"),
-            read("/work/data/rows.tsv"),
+            read("/project/scratch/in/rows.tsv"),
+            read("/project/data/rows.tsv"),
             read("/etc/passwd"),
             read("/opt/venv/lib/python/os.py"),
             read("/opt/tools/versions/3/lib/re.py"),
             read("/opt/data/genome.fa"),
             read("/tmp/mine"),
-            write("/work/scratch/out.txt"),
+            write("/project/scratch/out.txt"),
             write("/tmp/mine"),
             write("/dev/null"),
             write("/dev/shm/x"),
             Touched::Program("/opt/tools/versions/3/bin/python".into()),
-            Touched::Program("/work/run.sh".into()),
+            Touched::Program("/project/run.sh".into()),
             Touched::Network("10.0.0.1:443".into()),
         ]);
         let mut access = Access::of(&touched, own);
@@ -138,7 +138,7 @@ mod tests {
         access.reads.remove("/opt/venv/lib/python/os.py");
         assert_eq!(
             access.reads,
-            ["/opt/data/genome.fa", "/work/data/rows.tsv", "/work/run.sh"].map(String::from).into()
+            ["/opt/data/genome.fa", "/project/data/rows.tsv", "/project/run.sh"].map(String::from).into()
         );
         assert_eq!(access.writes, ["/dev/shm/x", "/tmp/mine"].map(String::from).into());
         assert_eq!(access.network, ["10.0.0.1:443".to_owned()].into());

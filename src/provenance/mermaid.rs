@@ -96,7 +96,7 @@ fn port(made: &Made) -> String {
     format!("{}.{}", escaped(made.record.stage.as_str()), found.map_or("?", |(port, _)| port.as_str()))
 }
 
-/// Text that ends neither its label nor its line, and is no markup.
-fn escaped(text: &str) -> String {
+/// Text for a label of Mermaid's, which ends neither that nor its line, and is no markup.
+pub fn escaped(text: &str) -> String {
     printable(text).replace('&', "&amp;").replace('"', "&quot;").replace('<', "&lt;").replace('>', "&gt;")
 }
