@@ -390,7 +390,6 @@ impl Cache {
         Ok(self.runs.read(run)?.and_then(Result::ok))
     }
 
-    /// The folder of a run: `run.json`, `events.jsonl`.
     /// Puts the signed statement of a run beside its record.
     pub fn put_signature(&self, run: &RunId, text: &[u8]) -> Result<(), CacheError> {
         Ok(durable::replace(&self.session()?.path(), &self.runs.signature(run), text)?)
@@ -411,6 +410,7 @@ impl Cache {
         Ok(self.runs.bytes(run)?)
     }
 
+    /// The folder of a run: `run.json`, `events.jsonl`.
     pub fn run_dir(&self, run: &RunId) -> PathBuf {
         self.runs.dir(run)
     }

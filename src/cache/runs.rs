@@ -118,10 +118,17 @@ impl Runs {
         };
         note(&mut lock, &record.run)?;
         let bytes = if record.steps.len() >= MANY_STEPS { seal::seal_large(&record) } else { seal::seal(&record) };
-        durable::make_dir(&self.dir(&record.run))?;
-        durable::replace(&temp(), &self.file(&record.run), &bytes)?;
+        let dir = self.dir(&record.run);
+        durable::make_dir(&dir)?;
         let head = Head { run: record.run, digest: Digest::of(&bytes) };
-        Ok(durable::replace(&temp(), &self.head_file(), &seal::seal(&head))?)
+        let (record, named) = (temp(), temp());
+        durable::write_new(&record, &bytes)?;
+        durable::write_new(&named, &seal::seal(&head))?;
+        // Both are on the disk: they get their names in this order, and the disk is waited for once.
+        fs_err::rename(&record, self.file(&head.run))?;
+        fs_err::rename(&named, self.head_file())?;
+        durable::sync_dir(&dir)?;
+        Ok(durable::sync_dir(&self.dir)?)
     }
 
     /// The end of the chain, from the file that names it and the run that was noted last; `None` where they don't go
@@ -173,9 +180,13 @@ fn noted(lock: &mut File) -> io::Result<Option<RunId>> {
 
 /// Notes in the lock's file, durably, whose record is about to be written: what is found after a kill or a power cut.
 fn note(lock: &mut File, run: &RunId) -> io::Result<()> {
-    lock.set_len(0)?;
+    let name = run.as_str().as_bytes();
+    // Names are of one length: written over the one before, it costs no change of the file's size.
+    if lock.metadata()?.len() > name.len() as u64 {
+        lock.set_len(0)?;
+    }
     lock.rewind()?;
-    lock.write_all(run.as_str().as_bytes())?;
+    lock.write_all(name)?;
     lock.sync_data()
 }
 

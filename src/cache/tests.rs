@@ -427,6 +427,14 @@ fn the_chain_of_runs_goes_on_from_its_end_whatever_became_of_the_file_that_names
         bench.cache.commit_run(run_record(&format!("20261123-09400{n}-0000"))).expect("commits");
         assert_eq!(problems(), [], "after {damage:?}");
     }
+    let note = bench.cache.root().join("locks/runs.lock");
+    for (n, damage) in ["", "20261123-09", "20261123-094003-0000 and more"].into_iter().enumerate() {
+        fs_err::write(&note, damage).expect("writes");
+        let name = format!("20261123-09401{n}-1111");
+        bench.cache.commit_run(run_record(&name)).expect("commits");
+        assert_eq!(problems(), [], "after the note {damage:?}");
+        assert_eq!(fs_err::read_to_string(&note).expect("there"), name);
+    }
 }
 
 #[test]
