@@ -14,6 +14,7 @@ mod export;
 mod gc;
 mod get;
 mod graph;
+mod init;
 mod interrupt;
 mod keys;
 mod leakage;
@@ -23,14 +24,15 @@ mod plan;
 mod predict;
 mod printer;
 mod progress;
+mod report;
 mod reporter;
 mod rerun;
 mod run;
 mod runs;
 mod schema;
 mod select;
+mod serve;
 mod show;
-mod svg;
 mod why;
 
 use exit::CliError;
@@ -89,6 +91,7 @@ enum Command {
     Runs(runs::Args),
     Show(show::Args),
     Metrics(metrics::Args),
+    Report(report::Args),
     Get(get::Args),
     Predict(predict::Args),
     Graph(graph::Args),
@@ -96,6 +99,8 @@ enum Command {
     Cache(cache::Command),
     #[command(subcommand)]
     Keys(keys::Command),
+    Serve(serve::Args),
+    Init(init::Args),
     Schema(schema::Args),
     Completions(completions::Args),
 }
@@ -150,11 +155,14 @@ fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::Runs(args) => runs::run(app, &args),
         Command::Show(args) => show::run(app, &args),
         Command::Metrics(args) => metrics::run(app, &args),
+        Command::Report(args) => report::run(app, &args),
         Command::Get(args) => get::run(app, &args),
         Command::Predict(args) => predict::run(app, &args),
         Command::Graph(args) => graph::run(app, &args),
         Command::Cache(command) => cache::run(app, &command),
         Command::Keys(command) => keys::run(app, &command),
+        Command::Serve(args) => serve::run(app, &args),
+        Command::Init(args) => init::run(app, &args),
         Command::Schema(args) => schema::run(app, &args),
         Command::Completions(args) => completions::run(app, &args),
     }

@@ -42,7 +42,6 @@ mod worker;
 
 pub use accept::accept;
 pub use access::Access;
-pub use because::in_words;
 pub use environment::environment;
 pub use estimate::is_worth_it as can_be_estimated;
 pub use interrupt::Interrupt;

@@ -18,6 +18,7 @@
 //! | 4 | `pipeline` | `stages`, `stage`, ranks 0-1 |
 //! | 4 | `provenance` | `cache`, `data`, ranks 0-1 |
 //! | 5 | `engine` | `pipeline`, `cache`, `stages`, `stage`, `provenance`, `data`, `model`, ranks 0-1 |
+//! | 5 | `pages` | `cache`, `provenance`, `report`, `data`, ranks 0-1 |
 //! | 6 | `cli` | anything |
 
 pub mod action;
@@ -42,5 +43,6 @@ pub mod pipeline;
 pub mod provenance;
 
 pub mod engine;
+pub mod pages;
 
 pub mod cli;

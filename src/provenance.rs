@@ -1,6 +1,7 @@
 //! Where things came from, from records alone: lineage, its verification, and why two actions differ.
 //!
 //! ```text
+//! compared     two runs, stage by stage
 //! difference   two manifests, field by field
 //! downstream   the lineage forwards: what was made from an artifact
 //! export       the lineage in the forms of others
@@ -17,6 +18,7 @@
 
 use crate::cache::CacheError;
 
+mod compared;
 mod difference;
 mod downstream;
 mod export;
@@ -33,7 +35,8 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use difference::{Because, differences};
+pub use compared::compared;
+pub use difference::{Because, differences, in_words};
 pub use downstream::{Derived, Downstream, downstream};
 pub use export::{Document, Facts, document, ro_crate};
 pub use history::{Earlier, History};
@@ -43,7 +46,7 @@ pub use mermaid::{escaped as mermaid_text, mermaid};
 pub use render::render;
 pub use signature::{Public, Secret};
 pub use signed::{Vouched, sign_run, vouched};
-pub use target::{Audit, Part, audit};
+pub use target::{Audit, Part, audit, audit_name};
 pub use verify::{SourceCheck, SourceState, Verified, source_state, verify};
 
 /// Why a question about the past has no answer.

@@ -6,20 +6,27 @@
 //! path, no script, and nothing that a browser would have to fetch.
 
 use crate::name::PortName;
-use html::{Html, Table};
+pub use charts::{Line, lines};
+pub use density::density;
+pub use html::Html;
+use html::Table;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use subject::{Inspected, Subject};
+use std::path::{Path, PathBuf};
+use subject::Inspected;
+pub use subject::Subject;
+pub use training::losses;
 
 mod bins;
 mod charts;
 mod comparison;
+mod density;
 mod evaluation;
 mod files;
-mod html;
+pub mod graph;
+pub mod html;
 mod json;
 pub mod leaves;
-mod numbers;
+pub mod numbers;
 mod order;
 mod scores;
 mod subject;
@@ -27,9 +34,9 @@ mod training;
 
 /// Why a page can't be made.
 #[derive(Debug, thiserror::Error)]
-#[error("can't read the input `{port}` of the report: {source}")]
+#[error("can't read the input `{name}` of the report: {source}")]
 pub struct ReportError {
-    pub port: PortName,
+    pub name: String,
     pub source: std::io::Error,
 }
 
@@ -45,34 +52,54 @@ pub struct Page {
 
 /// Makes the page about `inputs`, each named by its port.
 pub fn page(title: &str, inputs: &BTreeMap<PortName, PathBuf>) -> Result<Page, ReportError> {
-    let mut inspected = inputs
-        .iter()
-        .map(|(port, path)| subject::inspect(port, path).map_err(|source| ReportError { port: port.clone(), source }))
-        .collect::<Result<Vec<_>, _>>()?;
-    inspected.sort_by(|a, b| order::by_name(a.port.as_str(), b.port.as_str()));
-
-    let mut alarms = Vec::new();
-    let mut sections = Html::default();
-    for input in &inspected {
-        sections.push(&section(input, &mut alarms));
+    let mut about = About::default();
+    for (port, path) in inputs {
+        about.add(port.as_str(), path, |_| true)?;
     }
-
+    let (contents, sections, alarms) = about.finish();
     let mut body = Html::default();
     body.element("h1", title);
     for alarm in &alarms {
         body.alarm(alarm);
     }
-    body.push(&contents(&inspected));
+    body.element("h2", "Inputs");
+    body.push(&contents);
     body.push(&sections);
     Ok(Page { html: html::document(title, &body), alarms })
 }
 
-/// The list of inputs at the top.
+/// What a page says about some files.
+#[derive(Default)]
+pub struct About(Vec<Inspected>);
+
+impl About {
+    /// Looks at a file or a folder, and keeps it where `wanted` says so of what it is.
+    pub fn add(&mut self, name: &str, path: &Path, wanted: impl Fn(&Subject) -> bool) -> Result<(), ReportError> {
+        let found = subject::inspect(name, path).map_err(|source| ReportError { name: name.to_owned(), source })?;
+        if wanted(&found.subject) {
+            self.0.push(found);
+        }
+        Ok(())
+    }
+
+    /// The list of the files, a section for each, and what nobody must overlook.
+    pub fn finish(mut self) -> (Html, Html, Vec<Alarm>) {
+        // What a reader came for stands first: how good the models are.
+        self.0.sort_by(|a, b| (a.subject.rank().cmp(&b.subject.rank())).then_with(|| order::by_name(&a.name, &b.name)));
+        let (mut sections, mut alarms) = (Html::default(), Vec::new());
+        for input in &self.0 {
+            sections.push(&section(input, &mut alarms));
+        }
+        (contents(&self.0), sections, alarms)
+    }
+}
+
+/// The list of inputs.
 fn contents(inspected: &[Inspected]) -> Html {
-    let mut table = Table::new(&["input", "what it is", "size", "digest"]);
+    let mut table = Table::new(&["name", "what it is", "size", "digest"]);
     for input in inspected {
         table.row(|row| {
-            row.link(&anchor(&input.port), input.port.as_str());
+            row.link(&format!("#{}", anchor(&input.name)), &input.name);
             row.text(&input.subject.describe());
             row.number(&numbers::bytes(input.bytes));
             match &input.digest {
@@ -81,33 +108,30 @@ fn contents(inspected: &[Inspected]) -> Html {
             }
         });
     }
-    let mut html = Html::default();
-    html.element("h2", "Inputs");
-    html.push(&table.finish());
-    html
+    table.finish()
 }
 
 fn section(input: &Inspected, alarms: &mut Vec<Alarm>) -> Html {
     let mut html = Html::default();
-    html.heading(&anchor(&input.port), input.port.as_str(), &input.subject.describe());
-    let port = input.port.as_str();
+    let name = &input.name;
+    html.heading(&anchor(name), name, &input.subject.describe());
     html.push(&match &input.subject {
-        Subject::Evaluation(value) => evaluation::section(port, value, alarms),
+        Subject::Evaluation(value) => evaluation::section(name, value, alarms),
         Subject::Training(value) => training::section(value),
         Subject::BinSample(value) => bins::section(value),
-        Subject::Comparison(value) => comparison::section(port, value, alarms),
+        Subject::Comparison(value) => comparison::section(name, value, alarms),
         Subject::Scores(value) => scores::section(value),
         Subject::Numbers(value) => scores::leaves_table(value),
         Subject::Table(summary) => files::parquet_section(summary),
-        Subject::Picture(picture) => files::picture_section(port, picture),
+        Subject::Picture(picture) => files::picture_section(name, picture),
         Subject::Folder(files) => files::folder_section(files),
         Subject::Page | Subject::Other => Html::default(),
     });
     html
 }
 
-fn anchor(port: &PortName) -> String {
-    format!("input-{port}")
+fn anchor(name: &str) -> String {
+    format!("input-{name}")
 }
 
 #[cfg(test)]

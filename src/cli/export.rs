@@ -28,13 +28,18 @@ pub(super) fn write(app: &App, cache: &Cache, audit: &Audit, form: Form, output:
 
 /// Writes a JSON document in one step.
 pub(super) fn json(output: &Path, document: &serde_json::Value) -> Result<(), CliError> {
+    let mut text = serde_json::to_vec_pretty(document).expect("plain data");
+    text.push(b'\n');
+    in_one_step(output, &text)
+}
+
+/// Writes a file in one step: before it the old one, after it the new one.
+pub(super) fn in_one_step(output: &Path, bytes: &[u8]) -> Result<(), CliError> {
     if output.is_dir() {
         return Err(CliError::input(format!("{} is a folder: name a file", output.display())));
     }
-    let mut text = serde_json::to_vec_pretty(document).expect("plain data");
-    text.push(b'\n');
     let temp = tempfile::NamedTempFile::new_in(beside(output))?;
-    fs_err::write(temp.path(), text)?;
+    fs_err::write(temp.path(), bytes)?;
     readable(temp.path(), 0o644)?;
     temp.persist(output).map_err(|e| CliError::Failed(format!("can't write {}: {}", output.display(), e.error)))?;
     Ok(())

@@ -6,6 +6,7 @@ use super::printer::{Style, duration, table};
 use super::select::PipelineArgs;
 use crate::engine::{self, Interrupt, StepPlan, Verdict};
 use crate::pipeline::Plan;
+use crate::provenance;
 use serde_json::{Value, json};
 
 /// Show what a run would do, and why
@@ -44,7 +45,7 @@ pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliEr
         for step in steps.iter().filter(|step| step.because.len() > 1) {
             app.printer.line(&format!("{}:", step.step))?;
             for because in &step.because {
-                app.printer.line(&format!("  {}", engine::in_words(because)))?;
+                app.printer.line(&format!("  {}", provenance::in_words(because)))?;
             }
         }
     }
@@ -61,7 +62,7 @@ pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliEr
 
 /// The first reason, and what an execution would go on from.
 fn reason(step: &StepPlan) -> String {
-    let reason = step.because.first().map(engine::in_words);
+    let reason = step.because.first().map(provenance::in_words);
     reason.into_iter().chain(step.note.clone()).collect::<Vec<_>>().join("; ")
 }
 

@@ -4,6 +4,7 @@ use super::App;
 use super::exit::CliError;
 use super::select::PipelineArgs;
 use crate::engine::{self, Interrupt, StepPlan, Verdict};
+use crate::provenance;
 use serde_json::json;
 
 /// Explain why a stage would run, or would not
@@ -49,7 +50,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             ))?,
         }
         for because in &step.because {
-            app.printer.line(&format!("  {}", engine::in_words(because)))?;
+            app.printer.line(&format!("  {}", provenance::in_words(because)))?;
         }
         if let Some(note) = &step.note {
             app.printer.line(&format!("  it {note}"))?;

@@ -5,12 +5,12 @@
 
 use super::interrupt::Interrupt;
 use super::planner::{self, StepPlan, Verdict};
-use super::{EngineError, clock, environment, in_words, manifest};
+use super::{EngineError, clock, environment, manifest};
 use crate::action::{Accepted, ActionRecord, Input, Origin};
 use crate::cache::{Cache, Claimed, Lookup};
 use crate::name::PortName;
 use crate::pipeline::{Plan, Source, Step};
-use crate::provenance::{Because, History, differences};
+use crate::provenance::{Because, History, differences, in_words};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
 

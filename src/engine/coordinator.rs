@@ -1,6 +1,6 @@
 //! The loop that looks steps up, starts misses, and settles each step once.
 
-use super::because::{History, in_words};
+use super::because::History;
 use super::capacity::Capacity;
 use super::execute::{Action, Completion, Ending, execute};
 use super::interrupt::{Interrupt, Urgency};
@@ -16,6 +16,7 @@ use crate::digest::Digest;
 use crate::event::{EventKind, Outcome, OutputSummary};
 use crate::name::{PortName, StageName};
 use crate::pipeline::{Plan, Source, Step};
+use crate::provenance::in_words;
 use crate::stage::Resources;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};

@@ -205,7 +205,7 @@ fn unescaped(text: &str) -> PathBuf {
             out.push(byte);
             continue;
         }
-        let digits = rest.iter().take(3).take_while(|byte| (b'0'..b'8').contains(byte)).count();
+        let digits = rest.iter().take(3).take_while(|byte| matches!(byte, b'0'..=b'7')).count();
         if digits > 0 {
             out.push(rest[..digits].iter().fold(0_u32, |sum, digit| sum * 8 + u32::from(digit - b'0')) as u8);
             rest = &rest[digits..];

@@ -1,6 +1,7 @@
 //! Why two actions differ: a comparison of their manifests, field by field.
 
 use crate::action::ActionManifest;
+use crate::digest::Digest;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,6 +68,45 @@ fn flat(params: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
     flat
 }
 
+/// Says a reason in words.
+pub fn in_words(reason: &Because) -> String {
+    let Because { what, name, old, new, from } = reason;
+    match what.as_str() {
+        "new" => "it never ran before".to_owned(),
+        "param" => format!("{name}: {} -> {}", short(old), short(new)),
+        "input" => {
+            let from = from.as_ref().map(|from| format!(" ({})", from.chars().flat_map(visible).collect::<String>()));
+            format!("input {name}{}: {} -> {}", from.unwrap_or_default(), short(old), short(new))
+        }
+        "code" => format!("code of {name}: {} -> {}", short(old), short(new)),
+        "device" => format!("device: {} -> {}", short(old), short(new)),
+        "forced" => "forced".to_owned(),
+        "missing-object" => format!("missing or damaged: {name}"),
+        "upstream" => format!("waits for {name}"),
+        other => format!("{other} {name}: {} -> {}", short(old), short(new)),
+    }
+}
+
+/// A value that fits a line: digests and long texts are cut.
+fn short(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => match text.parse::<Digest>() {
+            Ok(digest) => digest.short(),
+            Err(_) if text.chars().count() > 60 => {
+                format!("{:?}", text.chars().take(57).chain("...".chars()).collect::<String>())
+            }
+            Err(_) => text.chars().flat_map(visible).collect(),
+        },
+        other => other.to_string(),
+    }
+}
+
+/// A terminal obeys control characters: they are shown as escapes.
+fn visible(c: char) -> Vec<char> {
+    if c.is_control() { c.escape_default().collect() } else { vec![c] }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +136,23 @@ mod tests {
             ]
         );
         assert_eq!(differences(&old, &old), []);
+    }
+
+    #[test]
+    fn reasons_read_as_words() {
+        let because = |what: &str, name: &str, old: Value, new: Value| Because {
+            what: what.to_owned(),
+            name: name.to_owned(),
+            old,
+            new,
+            from: None,
+        };
+        let digest = |text: &str| Value::String(Digest::of(text.as_bytes()).to_string());
+        assert_eq!(in_words(&because("param", "per_bin", 3000.into(), 25000.into())), "per_bin: 3000 -> 25000");
+        let mut input = because("input", "rows", digest("a"), digest("b"));
+        let change = format!("{} -> {}", Digest::of(b"a").short(), Digest::of(b"b").short());
+        assert_eq!(in_words(&input), format!("input rows: {change}"));
+        input.from = Some("split.train".to_owned());
+        assert_eq!(in_words(&input), format!("input rows (split.train): {change}"));
     }
 }

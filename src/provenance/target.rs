@@ -90,15 +90,12 @@ pub fn audit(cache: &Cache, target: &str) -> Result<Audit, ProvenanceError> {
             None => Err(search.unknown_file(target, found.digest)?),
         };
     }
-    let hex = target.strip_prefix(Digest::PREFIX).unwrap_or(target).to_ascii_lowercase();
-    let is_hex = hex.bytes().all(|b| b.is_ascii_hexdigit());
-    if is_hex && (8..=64).contains(&hex.len()) {
-        return search.prefix(&hex);
-    }
-    if is_hex && target.starts_with(Digest::PREFIX) {
-        return unknown(format!("{target} is too short: give at least 8 hex digits of a digest"));
-    }
-    search.port(target)
+    search.name(target)
+}
+
+/// As `audit`, of what stands in the cache alone: a name is never taken for a file's.
+pub fn audit_name(cache: &Cache, target: &str) -> Result<Audit, ProvenanceError> {
+    Search { cache, history: History::new(cache), tracer: Tracer::new(cache) }.name(target)
 }
 
 fn unknown<T>(message: String) -> Result<T, ProvenanceError> {
@@ -112,6 +109,18 @@ struct Search<'a> {
 }
 
 impl Search<'_> {
+    fn name(&mut self, target: &str) -> Result<Audit, ProvenanceError> {
+        let hex = target.strip_prefix(Digest::PREFIX).unwrap_or(target).to_ascii_lowercase();
+        let is_hex = hex.bytes().all(|b| b.is_ascii_hexdigit());
+        if is_hex && (8..=64).contains(&hex.len()) {
+            return self.prefix(&hex);
+        }
+        if is_hex && target.starts_with(Digest::PREFIX) {
+            return unknown(format!("{target} is too short: give at least 8 hex digits of a digest"));
+        }
+        self.port(target)
+    }
+
     fn run(&mut self, id: &RunId) -> Result<Audit, ProvenanceError> {
         let Some(run) = self.cache.run(id)? else {
             return unknown(match self.cache.runs()?.iter().any(|known| known == id) {

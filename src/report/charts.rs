@@ -140,7 +140,7 @@ pub fn bars(x_title: &str, y_title: &str, categories: &[String], kinds: &[Bars])
 }
 
 /// Beyond this the differences that an axis needs overflow.
-fn drawable(value: f64) -> bool {
+pub(super) fn drawable(value: f64) -> bool {
     value.is_finite() && value.abs() < 1e100
 }
 
@@ -161,20 +161,20 @@ fn thin_out(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 
 /// Whether an axis has to begin or end at zero.
 #[derive(Clone, Copy, PartialEq)]
-enum Zero {
+pub(super) enum Zero {
     Included,
     Optional,
 }
 
 /// A range of values with round ticks.
-struct Axis {
-    from: f64,
-    to: f64,
-    step: f64,
+pub(super) struct Axis {
+    pub(super) from: f64,
+    pub(super) to: f64,
+    pub(super) step: f64,
 }
 
 impl Axis {
-    fn over(values: impl Iterator<Item = f64>, zero: Zero) -> Option<Self> {
+    pub(super) fn over(values: impl Iterator<Item = f64>, zero: Zero) -> Option<Self> {
         let (mut from, mut to) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
         if from > to {
             return None;
@@ -196,12 +196,12 @@ impl Axis {
         })
     }
 
-    fn share(&self, value: f64) -> f64 {
+    pub(super) fn share(&self, value: f64) -> f64 {
         (value - self.from) / (self.to - self.from)
     }
 
     /// Multiples of the step, none of them with the dust of addition.
-    fn ticks(&self) -> impl Iterator<Item = f64> {
+    pub(super) fn ticks(&self) -> impl Iterator<Item = f64> {
         let first = (self.from / self.step - 1e-9).ceil();
         let last = (self.to / self.step + 1e-9).floor();
         let decimals = 10_f64.powf((-self.step.log10().floor()).clamp(0.0, 12.0) + 1.0);
@@ -218,7 +218,7 @@ fn open(label: &str) -> String {
     format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}\">\n", escape(label))
 }
 
-fn close(mut svg: String) -> Html {
+pub(super) fn close(mut svg: String) -> Html {
     svg.push_str("</svg>\n");
     Html::from_markup(svg)
 }

@@ -70,6 +70,67 @@ impl Html {
         let _ = writeln!(self.0, "<figure><figcaption>{}</figcaption>\n{}</figure>", escape(caption), chart.0);
     }
 
+    /// A heading that can be linked to.
+    pub fn chapter(&mut self, id: &str, text: &str) {
+        let _ = writeln!(self.0, "<h2 id=\"{}\">{}</h2>", escape(id), escape(text));
+    }
+
+    /// Links to chapters of the page.
+    pub fn navigation(&mut self, chapters: &[(&str, &str)]) {
+        self.0.push_str("<nav aria-label=\"chapters\">\n");
+        for (id, text) in chapters {
+            let _ = writeln!(self.0, "<a href=\"#{}\">{}</a>", escape(id), escape(text));
+        }
+        self.0.push_str("</nav>\n");
+    }
+
+    /// Terms and what they are here.
+    pub fn definitions(&mut self, terms: &[(&str, String)]) {
+        self.0.push_str("<dl>\n");
+        for (term, text) in terms {
+            let _ = writeln!(self.0, "<div><dt>{}</dt><dd>{}</dd></div>", escape(term), escape(text));
+        }
+        self.0.push_str("</dl>\n");
+    }
+
+    /// A line that ends in a link.
+    pub fn linked(&mut self, text: &str, to: &str, link: &str) {
+        let _ = writeln!(self.0, "<p>{} <a href=\"{}\">{}</a></p>", escape(text), escape(to), escape(link));
+    }
+
+    /// A text as it is, line by line.
+    pub fn preformatted(&mut self, text: &str) {
+        let lines: Vec<String> = text.lines().map(escape).collect();
+        let _ = writeln!(self.0, "<pre tabindex=\"0\">{}</pre>", lines.join("\n"));
+    }
+
+    /// What only some readers want to see: folded.
+    pub fn folded(&mut self, summary: &str, content: &Self) {
+        let _ = writeln!(self.0, "<details><summary>{}</summary>\n{}</details>", escape(summary), content.0);
+    }
+
+    /// A drawing as large as it is, made smaller where there is no room.
+    pub fn drawing(&mut self, svg: &str) {
+        let _ = writeln!(self.0, "<div class=\"drawing scroll\">{svg}</div>");
+    }
+
+    /// A form that asks the page `action` for what is chosen in `content`.
+    pub fn form(&mut self, action: &str, content: &Self, button: &str) {
+        let _ = writeln!(
+            self.0,
+            "<form action=\"{}\">\n{}<button>{}</button></form>",
+            escape(action),
+            content.0,
+            escape(button)
+        );
+    }
+
+    /// How far something is, with words for it.
+    pub fn progress(&mut self, done: u64, total: u64, text: &str) {
+        let (total, text) = (total.max(1), escape(text));
+        let _ = writeln!(self.0, "<p><progress max=\"{total}\" value=\"{done}\">{text}</progress> {text}</p>");
+    }
+
     /// Puts several pieces beside one another where there is room.
     pub fn side_by_side(&mut self, pieces: &[Self]) {
         self.0.push_str("<div class=\"beside\">\n");
@@ -117,6 +178,16 @@ impl Row<'_> {
         let _ = write!(self.0, "<td>{}</td>", escape(text));
     }
 
+    /// A cell of a sentence: it breaks into lines.
+    pub fn sentence(&mut self, text: &str) {
+        let _ = write!(self.0, "<td class=\"wrap\">{}</td>", escape(text));
+    }
+
+    /// What became of something; `failed` stands out.
+    pub fn state(&mut self, text: &str) {
+        let _ = write!(self.0, "<td class=\"state {0}\">{0}</td>", escape(text));
+    }
+
     /// A right-aligned cell.
     pub fn number(&mut self, text: &str) {
         let _ = write!(self.0, "<td class=\"n\">{}</td>", escape(text));
@@ -150,8 +221,18 @@ impl Row<'_> {
         let _ = write!(self.0, "<td><code title=\"{}\">{}</code></td>", escape(full), escape(text));
     }
 
-    pub fn link(&mut self, id: &str, text: &str) {
-        let _ = write!(self.0, "<td><a href=\"#{}\">{}</a></td>", escape(id), escape(text));
+    /// A link to a place on the page, or to another page.
+    pub fn link(&mut self, to: &str, text: &str) {
+        let _ = write!(self.0, "<td><a href=\"{}\">{}</a></td>", escape(to), escape(text));
+    }
+
+    /// A choice of one row of the table, sent as `name=value`.
+    pub fn choice(&mut self, name: &str, value: &str, label: &str) {
+        let (name, value, label) = (escape(name), escape(value), escape(label));
+        let _ = write!(
+            self.0,
+            "<td><input type=\"radio\" name=\"{name}\" value=\"{value}\" aria-label=\"{label}\" required></td>"
+        );
     }
 }
 
@@ -167,6 +248,24 @@ pub fn document(title: &str, body: &Html) -> String {
         body.as_str()
     )
 }
+
+/// A page of `cistage serve`, with the way to the others; `live` keeps it up to date.
+pub fn served(title: &str, body: &Html, live: bool) -> String {
+    let script = if live { "<script src=\"/live.js\" defer></script>\n" } else { "" };
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{}</title>\n<style>\n{}</style>\n{script}</head>\n<body>\n<header><a href=\"/\">runs</a>\n\
+         <form action=\"/search\" role=\"search\"><label>find <input type=\"search\" name=\"q\" \
+         placeholder=\"run, digest, stage.port, pipeline\"></label></form></header>\n<main>\n{}</main>\n</body>\n</html>\n",
+        escape(title),
+        STYLE,
+        body.as_str()
+    )
+}
+
+/// Fetches a page of a run under way again and again, and shows what changed.
+pub const LIVE: &str = include_str!("live.js");
 
 const STYLE: &str = include_str!("page.css");
 

@@ -56,6 +56,18 @@ pub fn bytes(size: u64) -> String {
     format!("{value:.1} TB")
 }
 
+/// A duration as people say it: `0.3 s`, `2 min 5 s`, `3.5 h`, `12 days`.
+pub fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 0.01 => format!("{:.0} ms", s * 1000.0),
+        s if s < 10.0 => format!("{s:.2} s"),
+        s if s < 60.0 => format!("{s:.1} s"),
+        s if s < 3600.0 => format!("{} min {} s", (s / 60.0) as u64, (s % 60.0) as u64),
+        s if s < 86_400.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,16 +1,16 @@
-//! The order in which people expect names: before, …, after; 3000 before 15000.
+//! The order in which people expect names: before, …, after; pretrained, …, finetuned; 3000 before 15000.
 
 use std::cmp::Ordering;
 
-/// Compares names: `before` first and `after` last, runs of digits by their value.
+/// Compares names: what came before a change first and what came after it last, runs of digits by their value.
 pub fn by_name(a: &str, b: &str) -> Ordering {
     rank(a).cmp(&rank(b)).then_with(|| natural(a, b))
 }
 
 fn rank(name: &str) -> u8 {
     match name {
-        "before" => 0,
-        "after" => 2,
+        "before" | "pretrained" => 0,
+        "after" | "finetuned" => 2,
         _ => 1,
     }
 }

@@ -2,7 +2,6 @@
 
 use super::{files, files::Listed, files::ParquetSummary, files::Picture, json};
 use crate::digest::Digest;
-use crate::name::PortName;
 use serde_json::Value;
 use std::io::{self, Read};
 use std::path::Path;
@@ -13,13 +12,14 @@ const MAX_PICTURE: u64 = 8 << 20;
 
 /// An input, looked at once.
 pub struct Inspected {
-    pub port: PortName,
+    pub name: String,
     pub bytes: u64,
     /// Of a file; a folder's is a matter of the cache.
     pub digest: Option<Digest>,
     pub subject: Subject,
 }
 
+/// What a file or folder is.
 pub enum Subject {
     Evaluation(Value),
     Training(Value),
@@ -37,6 +37,17 @@ pub enum Subject {
 }
 
 impl Subject {
+    /// Its place on a page.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Self::Evaluation(_) => 0,
+            Self::Comparison(_) | Self::Scores(_) => 1,
+            Self::Training(_) => 2,
+            Self::BinSample(_) | Self::Numbers(_) | Self::Picture(_) => 3,
+            Self::Table(_) | Self::Folder(_) | Self::Page | Self::Other => 4,
+        }
+    }
+
     pub fn describe(&self) -> String {
         match self {
             Self::Evaluation(_) => "evaluation of models".to_owned(),
@@ -55,17 +66,17 @@ impl Subject {
 }
 
 /// Looks at a file or a folder.
-pub fn inspect(port: &PortName, path: &Path) -> io::Result<Inspected> {
-    let port = port.clone();
+pub fn inspect(name: &str, path: &Path) -> io::Result<Inspected> {
+    let name = name.to_owned();
     if fs_err::metadata(path)?.is_dir() {
         let files = files::list(path)?;
         let bytes = files.iter().map(|file| file.bytes).sum();
-        return Ok(Inspected { port, bytes, digest: None, subject: Subject::Folder(files) });
+        return Ok(Inspected { name, bytes, digest: None, subject: Subject::Folder(files) });
     }
     let (digest, bytes) = Digest::of_file(path)?;
     let mut head = Vec::new();
     fs_err::File::open(path)?.take(256).read_to_end(&mut head)?;
-    Ok(Inspected { port, bytes, digest: Some(digest), subject: of_file(path, &head, bytes)? })
+    Ok(Inspected { name, bytes, digest: Some(digest), subject: of_file(path, &head, bytes)? })
 }
 
 fn of_file(path: &Path, head: &[u8], bytes: u64) -> io::Result<Subject> {

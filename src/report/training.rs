@@ -42,11 +42,18 @@ pub fn section(value: &Value) -> Html {
     html
 }
 
+/// The training loss over optimiser steps, where the metrics of a training hold it.
+pub fn losses(value: &Value) -> Vec<(f64, f64)> {
+    series(value.get("curves").filter(|curves| curves.is_object()).unwrap_or(value), "loss")
+}
+
 /// What epochs may call the same thing, the likeliest first.
 type Names = (&'static [&'static str], &'static str);
-const LOSSES: [Names; 2] = [
+const LOSSES: [Names; 3] = [
     (&["loss", "train_loss", "training_loss"], "training"),
-    (&["validation.loss", "validation_loss", "validation.mse", "validation_mse"], "validation"),
+    (&["validation.loss", "validation_loss"], "validation"),
+    // Beside Huber's loss another scale.
+    (&["validation.mse", "validation_mse"], "validation, squared error"),
 ];
 const AGREEMENT: [Names; 2] = [
     (&["validation.r2", "validation_r2", "r2"], "R² on validation rows"),

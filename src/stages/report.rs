@@ -21,9 +21,9 @@ impl Default for Report {
 }
 
 impl Stage for Report {
-    /// 1: first.
+    /// 1: first. 2: evaluations first, errors of validation rows apart from losses, published scores.
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn contract(&self) -> Contract {

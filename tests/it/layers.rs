@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("pipeline", RANKS_0_1, &["stages", "stage"]),
     ("provenance", RANKS_0_1, &["cache", "data"]),
     ("engine", RANKS_0_1, &["pipeline", "cache", "stages", "stage", "provenance", "data", "model"]),
+    ("pages", RANKS_0_1, &["cache", "provenance", "report", "data"]),
 ];
 
 /// A text that only files under these paths may hold, and why.

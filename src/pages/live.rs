@@ -1,0 +1,116 @@
+//! The page of a run under way, from the events that it has written so far.
+
+use super::PageError;
+use crate::cache::Cache;
+use crate::event::{EventKind, Outcome};
+use crate::name::{RunId, StageName};
+use crate::report::html::{Table, served};
+use crate::report::numbers::{duration, short};
+use crate::report::{Html, Line, lines};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+
+/// What the events of a run tell of one stage.
+#[derive(Default)]
+struct Stage {
+    kind: String,
+    state: &'static str,
+    seconds: Option<f64>,
+    why: String,
+    progress: Option<(u64, u64, String)>,
+    /// Name of a metric -> its values over steps.
+    metrics: BTreeMap<String, Vec<(f64, f64)>>,
+}
+
+#[derive(Deserialize)]
+struct Stamped {
+    at: String,
+}
+
+/// The page of a run that has no record yet; it asks for itself again, so it is live.
+pub fn live_page(cache: &Cache, run: &RunId) -> Result<String, PageError> {
+    let text = match fs_err::read(cache.run_dir(run).join("events.jsonl")) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(e.into()),
+    };
+    let (mut pipeline, mut order, mut heard) = (String::new(), Vec::new(), String::new());
+    let mut stages: BTreeMap<StageName, Stage> = BTreeMap::new();
+    for line in text.lines() {
+        // The last line may be half written.
+        let Ok(event) = serde_json::from_str::<EventKind>(line) else { continue };
+        if let Ok(stamped) = serde_json::from_str::<Stamped>(line) {
+            heard = stamped.at;
+        }
+        match event {
+            EventKind::RunStarted { pipeline: name, stages, .. } => (pipeline, order) = (name, stages),
+            EventKind::StageStarted { stage, kind, because, .. } => {
+                let stage = stages.entry(stage).or_default();
+                (stage.kind, stage.state, stage.why) = (kind, "running", because.join("; "));
+            }
+            EventKind::StageFinished { stage, kind, outcome, seconds, error, .. } => {
+                let stage = stages.entry(stage).or_default();
+                (stage.kind, stage.state, stage.seconds, stage.progress) = (kind, word(outcome), Some(seconds), None);
+                stage.why = error.unwrap_or_else(|| std::mem::take(&mut stage.why));
+            }
+            EventKind::Progress { stage, done, total, unit } => {
+                stages.entry(stage).or_default().progress = Some((done, total, unit));
+            }
+            EventKind::Metric { stage, name, step, value } => {
+                stages.entry(stage).or_default().metrics.entry(name).or_default().push((step as f64, value));
+            }
+            _ => {}
+        }
+    }
+
+    let title = if pipeline.is_empty() { run.to_string() } else { pipeline };
+    let mut body = Html::default();
+    body.element("h1", &title);
+    body.definitions(&[
+        ("run", run.to_string()),
+        ("state", "has not ended".to_owned()),
+        ("last heard of", if heard.is_empty() { "never".to_owned() } else { heard }),
+    ]);
+    for name in &order {
+        if let Some((name, Some((done, total, unit)))) = stages.get(name).map(|stage| (name, &stage.progress)) {
+            let text = format!("{name}: {} of {} {unit}", short(*done as f64), short(*total as f64));
+            body.progress(*done, *total, &text);
+        }
+    }
+    let mut table = Table::new(&["stage", "uses", "", "time", "why"]);
+    for name in &order {
+        let stage = stages.remove(name).unwrap_or_default();
+        table.row(|row| {
+            row.header(name.as_str());
+            row.text(&stage.kind);
+            row.state(if stage.state.is_empty() { "waits" } else { stage.state });
+            row.number(&stage.seconds.map_or(String::new(), duration));
+            row.sentence(&stage.why);
+        });
+        stages.insert(name.clone(), stage);
+    }
+    body.push(&table.finish());
+    for name in &order {
+        let mut pieces = Vec::new();
+        for (metric, points) in stages.get(name).into_iter().flat_map(|stage| &stage.metrics) {
+            let line = Line { name: metric.clone(), points: points.clone(), dots: false };
+            if let Some(chart) = lines("step", metric, &[line]) {
+                let mut piece = Html::default();
+                piece.figure(&format!("{name}: {metric}"), &chart);
+                pieces.push(piece);
+            }
+        }
+        body.side_by_side(&pieces);
+    }
+    Ok(served(&title, &body, true))
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Ran => "ran",
+        Outcome::Hit => "hit",
+        Outcome::Failed => "failed",
+        Outcome::Skipped => "skipped",
+        Outcome::Cancelled => "cancelled",
+    }
+}
