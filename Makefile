@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test torture fuzz lint check-real check-standards bench bench-data bench-orchestrators schema clean-cache
+.PHONY: help build run test kill-test torture fuzz lint check-real check-standards check-pages bench bench-data bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,17 @@ target/standards/bin/python:
 
 check-standards: build $(STANDARDS) ## exported provenance and signatures, read by the tools that others use
 	$(STANDARDS) tests/standards/check.py --bin $(BIN)
+
+# A Python with playwright and a Chromium may be named by BROWSER and CHROMIUM; pictures of the pages go to SHOTS where it is given.
+BROWSER  ?= target/browser/bin/python
+CHROMIUM ?= chromium
+
+target/browser/bin/python:
+	python3 -m venv target/browser
+	target/browser/bin/pip install -q playwright
+
+check-pages: build $(BROWSER) ## every page in a real browser: errors, hostile texts, narrow windows, a live run; needs a Chromium
+	$(BROWSER) tests/browser/check.py --bin $(BIN) --chromium "$$(command -v $(CHROMIUM))" $(if $(SHOTS),--shots $(SHOTS))
 
 schema: ## pipelines/schema.json, which editors read, and the stages in README.md and docs/
 	CISTAGE_UPDATE=1 $(CARGO) test --release --locked is_current

@@ -29,6 +29,7 @@ use std::path::{Path, PathBuf};
 mod chain;
 mod claim;
 pub mod copy;
+mod disk;
 mod du;
 pub mod durable;
 mod gate;
@@ -69,6 +70,7 @@ use store::{State, Store};
 use texts::Texts;
 
 pub use claim::Claim;
+pub use disk::{Disk, disk};
 pub use du::{Total, Usage};
 pub use gc::{Candidate, Plan as GcPlan, Policy as GcPolicy, Reason};
 pub use pins::Pin;

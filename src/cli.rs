@@ -9,6 +9,7 @@ mod audit;
 mod cache;
 mod completions;
 mod diff;
+mod doctor;
 mod exit;
 mod export;
 mod gc;
@@ -18,7 +19,9 @@ mod init;
 mod interrupt;
 mod keys;
 mod leakage;
+mod man;
 mod metrics;
+mod metrics_diff;
 mod pins;
 mod plan;
 mod predict;
@@ -101,8 +104,10 @@ enum Command {
     Keys(keys::Command),
     Serve(serve::Args),
     Init(init::Args),
+    Doctor(doctor::Args),
     Schema(schema::Args),
     Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// What every command gets.
@@ -163,7 +168,9 @@ fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::Keys(command) => keys::run(app, &command),
         Command::Serve(args) => serve::run(app, &args),
         Command::Init(args) => init::run(app, &args),
+        Command::Doctor(args) => doctor::run(app, &args),
         Command::Schema(args) => schema::run(app, &args),
+        Command::Man(args) => man::run(app, &args),
         Command::Completions(args) => completions::run(app, &args),
     }
 }

@@ -42,6 +42,7 @@ mod worker;
 
 pub use accept::accept;
 pub use access::Access;
+pub use capacity::{Machine, machine};
 pub use environment::environment;
 pub use estimate::is_worth_it as can_be_estimated;
 pub use interrupt::Interrupt;

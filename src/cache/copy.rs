@@ -36,7 +36,7 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<(Digest, u64)> {
 
 /// Makes an empty file share the blocks of another, where the file system can.
 #[cfg(target_os = "linux")]
-fn shares_blocks(source: &fs_err::File, target: &fs_err::File) -> bool {
+pub fn shares_blocks(source: &fs_err::File, target: &fs_err::File) -> bool {
     use std::os::fd::AsRawFd;
     // SAFETY: the call takes and gives numbers alone; both descriptors are open for as long as it lasts.
     unsafe { libc::ioctl(target.as_raw_fd(), libc::FICLONE, source.as_raw_fd()) == 0 }
@@ -44,7 +44,7 @@ fn shares_blocks(source: &fs_err::File, target: &fs_err::File) -> bool {
 
 /// Elsewhere bytes are copied.
 #[cfg(not(target_os = "linux"))]
-fn shares_blocks(_source: &fs_err::File, _target: &fs_err::File) -> bool {
+pub fn shares_blocks(_source: &fs_err::File, _target: &fs_err::File) -> bool {
     false
 }
 

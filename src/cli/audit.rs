@@ -10,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 /// Show where an artifact came from
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cistage audit results/metrics.json\n  cistage audit evaluate.metrics --verify\n  cistage audit results/model --export ro-crate --output crate"
+)]
 pub(super) struct Args {
     /// Any file (a copy under another name works), a digest or 8 and more hex digits of one, STAGE.PORT of the newest run, or a run id
     #[arg(value_name = "TARGET")]

@@ -6,6 +6,7 @@ use clap::CommandFactory;
 
 /// Print completions for a shell
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage completions bash > ~/.local/share/bash-completion/completions/cistage")]
 pub(super) struct Args {
     /// bash, zsh, fish, elvish or powershell
     shell: clap_complete::Shell,

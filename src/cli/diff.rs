@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 /// Show what differs between two runs
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage diff 20261125-0940 20261125-1012")]
 pub(super) struct Args {
     /// The earlier run
     #[arg(value_name = "RUN")]

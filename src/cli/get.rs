@@ -11,6 +11,7 @@ use std::path::PathBuf;
 
 /// Copy an output of the newest run that has it
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage get evaluate.metrics metrics.json\n  cistage get split.test test.tsv.gz")]
 pub(super) struct Args {
     /// The output, as in `evaluate.metrics`
     #[arg(value_name = "STAGE.PORT")]

@@ -11,6 +11,7 @@ use std::fmt::Write;
 
 /// Draw the pipeline's graph, with what a run would do
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage graph pipeline.yaml --as svg > graph.svg")]
 pub(super) struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,

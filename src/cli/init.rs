@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 /// Make a folder with a commented pipeline that runs
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage init promoters\n  cistage init readings --example commands")]
 pub(super) struct Args {
     /// The folder; made where there is none
     #[arg(value_name = "DIR")]
@@ -62,10 +63,13 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         return app.printer.json(&serde_json::json!({ "folder": args.dir, "files": names }));
     }
     let folder = args.dir.display();
-    app.printer.line(&format!("made {folder}: {}", names.join(", ")))?;
-    app.printer.line(&format!(
-        "\n  cistage -C {folder} plan pipeline.yaml      what a run would do\n  \
-           cistage -C {folder} run pipeline.yaml       do it\n  \
-           cistage -C {folder} report -o run.html      look at it"
-    ))
+    app.printer.note(&format!("made {folder}: {}", names.join(", ")));
+    for (command, what) in [
+        ("plan pipeline.yaml", "what a run would do"),
+        ("run pipeline.yaml", "do it"),
+        ("report -o run.html", "look at it"),
+    ] {
+        app.printer.note(&format!("  {:<52} {what}", format!("cistage -C {folder} {command}")));
+    }
+    Ok(())
 }

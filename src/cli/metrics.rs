@@ -2,6 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
+use super::metrics_diff;
 use super::printer::{Style, table};
 use super::select::run_named;
 use crate::artifact::Format;
@@ -9,12 +10,24 @@ use crate::cache::{Cache, RunRecord};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Show the numbers of a run
+/// Show the numbers of a run, or of two beside one another
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage metrics\n  cistage metrics diff\n  cistage metrics --csv > numbers.csv")]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
     /// A run id, a pipeline file or name [default: the newest run]
     #[arg(value_name = "RUN|PIPELINE")]
     run: Option<String>,
+    /// Print a table for spreadsheets
+    #[arg(long)]
+    csv: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    Diff(metrics_diff::Args),
 }
 
 /// Numbers by stage and dotted name.
@@ -24,11 +37,21 @@ pub(super) type Metrics = BTreeMap<String, BTreeMap<String, Value>>;
 const CURVE: usize = 32;
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    if let Some(Command::Diff(args)) = &args.command {
+        return metrics_diff::run(app, args);
+    }
     let cache = app.read_cache()?;
     let record = run_named(&cache, args.run.as_deref())?;
     let metrics = of_run(&cache, &record)?;
     if app.printer.json {
         return app.printer.json(&json!({ "run": record.run, "stages": metrics }));
+    }
+    if args.csv {
+        let mut rows = vec![["stage", "name", "value"].map(str::to_owned).to_vec()];
+        for (stage, numbers) in &metrics {
+            rows.extend(numbers.iter().map(|(name, value)| vec![stage.clone(), name.clone(), full(value)]));
+        }
+        return app.printer.csv(&rows);
     }
     app.printer.line(&format!("{}  {}", app.printer.paint(record.run.as_str(), Style::Bold), record.pipeline))?;
     print(app, &metrics)
@@ -94,11 +117,16 @@ pub(super) fn print(app: &App, metrics: &Metrics) -> Result<(), CliError> {
     Ok(())
 }
 
-fn is_detail(name: &str) -> bool {
+/// A value with all its digits; empty where there is none.
+pub(super) fn full(value: &Value) -> String {
+    if value.is_null() { String::new() } else { value.to_string() }
+}
+
+pub(super) fn is_detail(name: &str) -> bool {
     ["bins.", "steps.", "intervals.", "dropped_rows.", "values."].iter().any(|part| name.contains(part))
 }
 
-fn number(value: &Value) -> String {
+pub(super) fn number(value: &Value) -> String {
     match value.as_f64() {
         Some(x) if value.is_f64() => format!("{x:.4}"),
         _ if value.is_null() => "none".to_owned(),

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 
 /// Show what a run would do, and why
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cistage plan pipeline.yaml --set epochs=5\n  cistage plan pipeline.yaml --format json"
+)]
 pub(super) struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,

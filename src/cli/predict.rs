@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// Predict expression with a model folder
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage predict results/model sequences.txt -o predictions.tsv")]
 pub(super) struct Args {
     /// A model folder: config.json, model.safetensors, tokenizer.json
     #[arg(value_name = "MODEL")]

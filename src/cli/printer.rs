@@ -86,6 +86,16 @@ impl Printer {
         Ok(())
     }
 
+    /// A table as CSV (RFC 4180) on stdout, its first row the names of the columns.
+    pub(super) fn csv(&self, rows: &[Vec<String>]) -> Result<(), CliError> {
+        let mut out = csv::Writer::from_writer(io::stdout().lock());
+        for row in rows {
+            out.write_record(row).map_err(io::Error::from)?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+
     /// A line for people beside the result: on stderr, so that stdout can be piped.
     pub(super) fn note(&self, text: &str) {
         if !self.quiet {

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 /// Write one run as a self-contained HTML page: graph, numbers, curves, lineage
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage report -o run.html\n  cistage report 20261125-0940 -o run.html")]
 pub(super) struct Args {
     /// A run id or the start of one, a pipeline [default: the newest run]
     #[arg(value_name = "RUN")]

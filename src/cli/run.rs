@@ -17,6 +17,9 @@ const LONG: f64 = 86_400.0; // seconds
 
 /// Run what is not cached
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cistage run pipeline.yaml\n  cistage run pipeline.yaml --profile demo --set per_bin=200\n  cistage run pipeline.yaml --to evaluate --keep-going"
+)]
 pub(super) struct Args {
     #[command(flatten)]
     pipeline: PipelineArgs,

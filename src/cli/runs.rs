@@ -3,34 +3,95 @@
 use super::App;
 use super::exit::CliError;
 use super::printer::{Style, duration, table};
+use super::select::is_same_path;
 use crate::cache::RunRecord;
 use crate::event::{Outcome, RunOutcome};
 use serde_json::json;
 
 /// List the runs, newest first
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  cistage runs --pipeline dream2022 --outcome failed\n  cistage runs -n 1000 --csv > runs.csv"
+)]
 pub(super) struct Args {
-    /// Show this many [default: 20]
+    /// Show this many
     #[arg(short, long, value_name = "N", default_value_t = 20)]
     number: usize,
+    /// Those of this pipeline alone: its name or its file
+    #[arg(long, value_name = "PIPELINE")]
+    pipeline: Option<String>,
+    /// Those that ended so alone
+    #[arg(long, value_enum, value_name = "OUTCOME")]
+    outcome: Option<Ending>,
+    /// Those that began on this day or later (UTC)
+    #[arg(long, value_name = "YYYY-MM-DD", value_parser = day)]
+    since: Option<String>,
+    /// Those whose profiles, --set or published paths hold this text
+    #[arg(long, value_name = "TEXT")]
+    with: Option<String>,
+    /// Print a table for spreadsheets
+    #[arg(long)]
+    csv: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Ending {
+    Succeeded,
+    Failed,
+    Cancelled,
+}
+
+impl Args {
+    fn is_narrowed(&self) -> bool {
+        self.pipeline.is_some() || self.outcome.is_some() || self.since.is_some() || self.with.is_some()
+    }
+
+    fn wants(&self, run: &RunRecord) -> bool {
+        let ending = match run.outcome {
+            RunOutcome::Succeeded => Ending::Succeeded,
+            RunOutcome::Failed => Ending::Failed,
+            RunOutcome::Cancelled => Ending::Cancelled,
+        };
+        let has = |text: &str| {
+            run.profiles.iter().chain(&run.sets).chain(run.published.keys()).any(|word| word.contains(text))
+        };
+        self.pipeline.as_ref().is_none_or(|name| *name == run.pipeline || is_same_path(name, &run.file))
+            && self.outcome.is_none_or(|wanted| wanted == ending)
+            && self.since.as_ref().is_none_or(|day| run.started[..] >= day[..])
+            && self.with.as_ref().is_none_or(|text| has(text))
+    }
+}
+
+/// A day, as times are recorded: the two compare as texts.
+fn day(text: &str) -> Result<String, String> {
+    let is_day = text.len() == 10 && text.parse::<jiff::civil::Date>().is_ok();
+    if is_day { Ok(text.to_owned()) } else { Err("write a day as in 2026-11-25".to_owned()) }
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     let mut records: Vec<RunRecord> = Vec::new();
     let mut unreadable = Vec::new();
-    for id in cache.runs()?.into_iter().rev().take(args.number) {
-        match cache.run(&id)? {
-            Some(record) => records.push(record),
-            None => unreadable.push(id),
+    for id in cache.runs()?.into_iter().rev() {
+        if records.len() + unreadable.len() >= args.number {
+            break;
         }
+        match cache.run(&id)? {
+            Some(record) if args.wants(&record) => records.push(record),
+            None if !args.is_narrowed() => unreadable.push(id),
+            _ => {}
+        }
+    }
+    if args.csv {
+        return app.printer.csv(&spreadsheet(&records));
     }
     if app.printer.json {
         let runs: Vec<_> = records.iter().map(summary).collect();
         return app.printer.json(&json!({ "runs": runs, "unfinished": unreadable }));
     }
     if records.is_empty() && unreadable.is_empty() {
-        app.printer.note(&format!("no run is recorded in {}", cache.root().display()));
+        let such = if args.is_narrowed() { "such run" } else { "run" };
+        app.printer.note(&format!("no {such} is recorded in {}", cache.root().display()));
         return Ok(());
     }
     let header = ["run", "pipeline", "outcome", "ran", "hit", "failed", "took", "profiles"];
@@ -71,6 +132,27 @@ pub(super) fn shown(profiles: &[String], sets: &[String]) -> String {
 
 fn count(record: &RunRecord, outcome: Outcome) -> usize {
     record.steps.iter().filter(|step| step.outcome == outcome).count()
+}
+
+fn spreadsheet(records: &[RunRecord]) -> Vec<Vec<String>> {
+    let header =
+        ["run", "pipeline", "file", "started", "outcome", "seconds", "ran", "hit", "failed", "skipped", "given"];
+    let mut rows = vec![header.map(str::to_owned).to_vec()];
+    for record in records {
+        let mut row = vec![
+            record.run.to_string(),
+            record.pipeline.clone(),
+            record.file.clone(),
+            record.started.clone(),
+            outcome(record.outcome).to_owned(),
+            record.seconds.to_string(),
+        ];
+        let counted = [Outcome::Ran, Outcome::Hit, Outcome::Failed, Outcome::Skipped];
+        row.extend(counted.map(|outcome| count(record, outcome).to_string()));
+        row.push(shown(&record.profiles, &record.sets));
+        rows.push(row);
+    }
+    rows
 }
 
 fn summary(record: &RunRecord) -> serde_json::Value {

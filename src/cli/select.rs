@@ -9,7 +9,7 @@ use crate::huge_pages;
 use crate::name::RunId;
 use crate::pipeline::{self, Options, Plan};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// A pipeline file and what overlays it.
 #[derive(Debug, clap::Args)]
@@ -131,7 +131,7 @@ pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, 
         }
     }
     if Path::new(text).extension().is_some() {
-        return newest_run(cache, |run| Path::new(&run.file) == Path::new(text))?.ok_or_else(|| {
+        return newest_run(cache, |run| is_same_path(&run.file, text))?.ok_or_else(|| {
             CliError::input(format!("no run of pipeline {text} is recorded in {}", cache.root().display()))
         });
     }
@@ -139,6 +139,14 @@ pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, 
         return Ok(run);
     }
     Err(CliError::input_with_help(format!("there is no run {text:?}"), "`cistage runs` lists the runs"))
+}
+
+/// Whether two paths are written alike, but for a `./`.
+pub(super) fn is_same_path(a: &str, b: &str) -> bool {
+    let parts = |path: &str| -> Vec<_> {
+        Path::new(path).components().filter(|c| *c != Component::CurDir).map(|c| c.as_os_str().to_owned()).collect()
+    };
+    parts(a) == parts(b)
 }
 
 fn no_runs(cache: &Cache) -> CliError {

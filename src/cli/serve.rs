@@ -16,6 +16,7 @@ use tiny_http::{Header, Method, Request, Response, Server};
 
 /// Show all runs as web pages: graphs, numbers, curves, lineage; those under way as they go
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage serve\n  cistage serve --listen 127.0.0.1:9000")]
 pub(super) struct Args {
     /// The address to listen at; others than this machine's own let others read the cache
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8321")]

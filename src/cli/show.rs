@@ -15,6 +15,7 @@ use serde_json::json;
 
 /// Show one run: its stages, times and metrics
 #[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  cistage show\n  cistage show 20261125-0940")]
 pub(super) struct Args {
     /// A run id or the start of one, a pipeline [default: the newest run]
     #[arg(value_name = "RUN")]

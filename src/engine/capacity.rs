@@ -57,6 +57,20 @@ impl Capacity {
     }
 }
 
+/// What there is, whatever a run may use of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Machine {
+    pub cores: u32,
+    /// Bytes.
+    pub memory: u64,
+    pub gpus: u32,
+}
+
+/// Looks at this machine.
+pub fn machine() -> Machine {
+    Machine { cores: cores(), memory: memory(), gpus: gpus() }
+}
+
 /// Processors that this process may use.
 pub(super) fn cores() -> u32 {
     std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX))

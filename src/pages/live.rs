@@ -92,7 +92,10 @@ pub fn live_page(cache: &Cache, run: &RunId) -> Result<String, PageError> {
     body.push(&table.finish());
     for name in &order {
         let mut pieces = Vec::new();
-        for (metric, points) in stages.get(name).into_iter().flat_map(|stage| &stage.metrics) {
+        let mut metrics: Vec<_> = stages.get(name).into_iter().flat_map(|stage| &stage.metrics).collect();
+        // What is looked at most stands first.
+        metrics.sort_by_key(|(metric, _)| metric.as_str() != "loss");
+        for (metric, points) in metrics {
             let line = Line { name: metric.clone(), points: points.clone(), dots: false };
             if let Some(chart) = lines("step", metric, &[line]) {
                 let mut piece = Html::default();

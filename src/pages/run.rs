@@ -81,7 +81,7 @@ fn failures(run: &RunRecord) -> Vec<String> {
     }
     for step in run.steps.iter().filter(|step| step.outcome == Outcome::Failed) {
         let why = step.error.as_deref().unwrap_or("no reason is recorded");
-        failures.push(format!("{} failed: {}", step.stage, why.lines().next().unwrap_or_default()));
+        failures.push(format!("{} failed: {}", step.stage, why.split_whitespace().collect::<Vec<_>>().join(" ")));
     }
     failures.extend(run.unpublished.values().cloned());
     failures

@@ -178,9 +178,10 @@ impl Row<'_> {
         let _ = write!(self.0, "<td>{}</td>", escape(text));
     }
 
-    /// A cell of a sentence: it breaks into lines.
+    /// A cell of a sentence: it breaks into lines where there is room, not where the text does.
     pub fn sentence(&mut self, text: &str) {
-        let _ = write!(self.0, "<td class=\"wrap\">{}</td>", escape(text));
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let _ = write!(self.0, "<td class=\"wrap\">{}</td>", escape(&text));
     }
 
     /// What became of something; `failed` stands out.

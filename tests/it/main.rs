@@ -16,6 +16,7 @@ mod readme;
 mod secrets;
 mod serve;
 mod size;
+mod tables;
 mod text_forms;
 mod training;
 mod workspace;

@@ -1,0 +1,94 @@
+//! Tables of runs and numbers: narrowed, compared, for spreadsheets; and what a machine is told to have.
+
+use crate::workspace::Workspace;
+use serde_json::Value;
+
+const PIPELINE: &str = r#"
+cistage: 1
+name: tables
+params: { rows: 300 }
+stages:
+  a: { uses: synthesize, with: { rows: "${rows}" } }
+  b: { uses: import-sequences, in: { file: a.rows } }
+publish: { out/rows.parquet: b.rows }
+"#;
+
+fn json(ws: &Workspace, args: &[&str]) -> Value {
+    let got = ws.cistage(&[args, &["--format", "json"]].concat());
+    assert_eq!(got.code, 0, "{args:?}: {}", got.stderr);
+    serde_json::from_str(&got.stdout).expect("JSON")
+}
+
+#[test]
+fn numbers_of_two_runs_are_shown_where_they_differ() {
+    let ws = Workspace::with(PIPELINE);
+    ws.run(&[]);
+    let alone = ws.cistage(&["metrics", "diff"]);
+    assert!(alone.code == 2 && alone.stderr.contains("no run of tables before"), "{}", alone.stderr);
+    ws.run(&["--set", "rows=200"]);
+
+    let diff = json(&ws, &["metrics", "diff"]);
+    let rows = diff["numbers"].as_array().expect("a list").iter().find(|n| n["name"] == "rows").expect("rows differ");
+    assert_eq!(
+        (&rows["stage"], &rows["old"], &rows["new"], &rows["change"]),
+        (&"b".into(), &300.into(), &200.into(), &(-100.0).into())
+    );
+    let back =
+        json(&ws, &["metrics", "diff", diff["new"].as_str().expect("a run"), diff["old"].as_str().expect("a run")]);
+    assert!(back["numbers"].as_array().expect("a list").iter().any(|n| n["change"] == 100.0));
+    let shown = ws.cistage(&["metrics", "diff"]).stdout;
+    assert!(shown.contains("-100") && !shown.contains("dropped"), "{shown}");
+
+    let csv = ws.cistage(&["metrics", "diff", "--csv"]).stdout;
+    assert!(csv.starts_with("stage,name,old,new,change\n") && csv.contains("b,rows,300,200,-100\n"), "{csv}");
+    assert!(ws.cistage(&["metrics", "--csv"]).stdout.contains("b,rows,200\n"));
+}
+
+#[test]
+fn runs_are_narrowed_by_pipeline_outcome_day_and_words() {
+    let ws = Workspace::with(PIPELINE);
+    ws.run(&[]);
+    ws.run(&["--set", "rows=200"]);
+    ws.write(
+        "q.yaml",
+        "cistage: 1\nname: other\nstages:\n  x: { uses: command, out: { o: o.txt }, with: { run: 'exit 4' } }\n",
+    );
+    assert_eq!(ws.cistage(&["run", "q.yaml"]).code, 1);
+
+    let found = |args: &[&str]| json(&ws, &[&["runs"], args].concat())["runs"].as_array().expect("a list").len();
+    for (args, runs) in [
+        (&[][..], 3),
+        (&["--pipeline", "tables"], 2),
+        (&["--pipeline", "./q.yaml"], 1),
+        (&["--outcome", "failed"], 1),
+        (&["--outcome", "succeeded", "--pipeline", "other"], 0),
+        (&["--since", "2020-01-01"], 3),
+        (&["--since", "2999-01-01"], 0),
+        (&["--with", "rows=200"], 1),
+        (&["--with", "out/rows"], 2),
+        (&["-n", "1", "--pipeline", "tables"], 1),
+    ] {
+        assert_eq!(found(args), runs, "{args:?}");
+    }
+    assert_eq!(ws.cistage(&["runs", "--since", "yesterday"]).code, 2);
+    let csv = ws.cistage(&["runs", "--csv"]).stdout;
+    assert!(
+        csv.lines().count() == 4 && csv.lines().nth(1).is_some_and(|line| line.contains(",other,q.yaml,")),
+        "{csv}"
+    );
+}
+
+#[test]
+fn the_machine_and_the_manual_are_described() {
+    let ws = Workspace::new();
+    let findings = json(&ws, &["doctor"])["findings"].as_array().expect("a list").clone();
+    let of =
+        |what: &str| findings.iter().find(|f| f["what"] == what).unwrap_or_else(|| panic!("{what} in {findings:?}"));
+    assert!(of("numeric target")["found"].as_str().is_some_and(|target| target.starts_with("cpu-")));
+    assert_eq!(of("bash")["verdict"], "good");
+    assert!(of("cache")["found"].as_str().is_some_and(|found| found.contains("free")));
+    assert!(!ws.exists("cache"), "a look makes nothing");
+
+    assert_eq!(ws.cistage(&["man", "pages"]).code, 0);
+    assert!(ws.read("pages/cistage-audit.1").contains(".SH"));
+}
