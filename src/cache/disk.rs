@@ -31,12 +31,16 @@ fn free(folder: &Path) -> io::Result<u64> {
     unsafe {
         let mut found: libc::statvfs = std::mem::zeroed();
         if libc::statvfs(name.as_ptr(), &raw mut found) == 0 {
-            #[expect(clippy::unnecessary_cast, reason = "narrower on some systems")]
-            Ok((found.f_bavail as u64).saturating_mul(found.f_frsize as u64))
+            Ok(product(found.f_bavail, found.f_frsize))
         } else {
             Err(io::Error::last_os_error())
         }
     }
+}
+
+/// Systems differ in how wide these numbers are.
+fn product(blocks: impl TryInto<u64>, size: impl TryInto<u64>) -> u64 {
+    blocks.try_into().unwrap_or(0).saturating_mul(size.try_into().unwrap_or(0))
 }
 
 #[cfg(test)]
