@@ -2,26 +2,25 @@
 
 use super::App;
 use super::exit::CliError;
-use super::select::run_named;
+use super::select::two_runs;
 use crate::provenance;
 use serde_json::{Value, json};
 
 /// Show what differs between two runs
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cistage diff 20261125-0940 20261125-1012")]
+#[command(after_help = "Examples:\n  cistage diff\n  cistage diff 20261125-0940 20261125-1012")]
 pub(super) struct Args {
-    /// The earlier run
+    /// The earlier run [default: the one of the same pipeline before the later]
     #[arg(value_name = "RUN")]
-    old: String,
-    /// The later run
+    old: Option<String>,
+    /// The later run [default: the newest]
     #[arg(value_name = "RUN")]
-    new: String,
+    new: Option<String>,
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
-    let old = run_named(&cache, Some(&args.old))?;
-    let new = run_named(&cache, Some(&args.new))?;
+    let (old, new) = two_runs(&cache, args.old.as_deref(), args.new.as_deref())?;
     let found = provenance::compared(&cache, &old, &new)?;
     if app.printer.json {
         let stages: Vec<Value> = found.iter().map(|(s, b)| json!({ "stage": s, "because": b })).collect();

@@ -4,8 +4,7 @@ use super::App;
 use super::exit::CliError;
 use super::metrics::{self, Metrics, full, is_detail, number};
 use super::printer::{Style, table};
-use super::select::run_named;
-use crate::cache::{Cache, RunRecord};
+use super::select::two_runs;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
@@ -39,16 +38,7 @@ impl Pair {
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
-    let new = run_named(&cache, args.new.as_deref())?;
-    let old = match &args.old {
-        Some(old) => run_named(&cache, Some(old))?,
-        None => before(&cache, &new)?.ok_or_else(|| {
-            CliError::input_with_help(
-                format!("there is no run of {} before {}", new.pipeline, new.run),
-                "name two runs: cistage metrics diff OLD NEW; `cistage runs` lists them",
-            )
-        })?,
-    };
+    let (old, new) = two_runs(&cache, args.old.as_deref(), args.new.as_deref())?;
     let pairs = pairs(&metrics::of_run(&cache, &old)?, &metrics::of_run(&cache, &new)?);
     if args.csv {
         let mut rows = vec![["stage", "name", "old", "new", "change"].map(str::to_owned).to_vec()];
@@ -92,18 +82,6 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         app.printer.note("(-v shows the numbers of each bin, too)");
     }
     Ok(())
-}
-
-/// The run of the same pipeline that ended before this one.
-fn before(cache: &Cache, run: &RunRecord) -> Result<Option<RunRecord>, CliError> {
-    // Of one second, ids say nothing about the order: the list does.
-    for id in cache.runs()?.into_iter().rev().skip_while(|id| *id != run.run).skip(1) {
-        let earlier = cache.run(&id)?.filter(|earlier| earlier.pipeline == run.pipeline);
-        if earlier.is_some() {
-            return Ok(earlier);
-        }
-    }
-    Ok(None)
 }
 
 /// Every number of either run; null where one has it not.

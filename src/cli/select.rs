@@ -141,6 +141,37 @@ pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, 
     Err(CliError::input_with_help(format!("there is no run {text:?}"), "`cistage runs` lists the runs"))
 }
 
+/// An earlier and a later run: by default the newest, and the one of the same pipeline before it.
+pub(super) fn two_runs(
+    cache: &Cache,
+    old: Option<&str>,
+    new: Option<&str>,
+) -> Result<(RunRecord, RunRecord), CliError> {
+    let new = run_named(cache, new)?;
+    let old = match old {
+        Some(old) => run_named(cache, Some(old))?,
+        None => before(cache, &new)?.ok_or_else(|| {
+            CliError::input_with_help(
+                format!("there is no run of {} before {}", new.pipeline, new.run),
+                "name two runs, the earlier one first; `cistage runs` lists them",
+            )
+        })?,
+    };
+    Ok((old, new))
+}
+
+/// The run of the same pipeline that ended before this one.
+fn before(cache: &Cache, run: &RunRecord) -> Result<Option<RunRecord>, CliError> {
+    // Of one second, ids say nothing about the order: the list does.
+    for id in cache.runs()?.into_iter().rev().skip_while(|id| *id != run.run).skip(1) {
+        let earlier = cache.run(&id)?.filter(|earlier| earlier.pipeline == run.pipeline);
+        if earlier.is_some() {
+            return Ok(earlier);
+        }
+    }
+    Ok(None)
+}
+
 /// Whether two paths are written alike, but for a `./`.
 pub(super) fn is_same_path(a: &str, b: &str) -> bool {
     let parts = |path: &str| -> Vec<_> {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod caching;
+mod docs;
 mod engine;
 mod failing;
 mod flagship;
