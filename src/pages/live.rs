@@ -93,8 +93,12 @@ pub fn live_page(cache: &Cache, run: &RunId) -> Result<String, PageError> {
     for name in &order {
         let mut pieces = Vec::new();
         let mut metrics: Vec<_> = stages.get(name).into_iter().flat_map(|stage| &stage.metrics).collect();
-        // What is looked at most stands first.
-        metrics.sort_by_key(|(metric, _)| metric.as_str() != "loss");
+        // What is looked at most stands first, what a training costs last.
+        metrics.sort_by_key(|(metric, _)| match metric.as_str() {
+            "loss" => 0,
+            name if name.contains("second") => 2,
+            _ => 1,
+        });
         for (metric, points) in metrics {
             let line = Line { name: metric.clone(), points: points.clone(), dots: false };
             if let Some(chart) = lines("step", metric, &[line]) {
