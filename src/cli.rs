@@ -15,6 +15,7 @@ mod export;
 mod gc;
 mod get;
 mod graph;
+mod http;
 mod init;
 mod interrupt;
 mod keys;

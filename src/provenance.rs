@@ -10,6 +10,7 @@
 //! signed       which actions of a lineage a trusted key vouches for
 //! target       what a user names: a file, a digest, `STAGE.PORT`, a run
 //! lineage      the tree back to source files; its JSON
+//! makers       which actions made some bytes
 //! leakage      what evaluation rows share with training rows
 //! mermaid      the tree as a drawing
 //! render       the tree for people
@@ -25,6 +26,7 @@ mod export;
 mod history;
 mod leakage;
 mod lineage;
+mod makers;
 mod mermaid;
 mod render;
 mod signature;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use subject::Inspected;
 pub use subject::Subject;
 pub use training::losses;
+pub use word::shell_word;
 
 mod bins;
 mod charts;
@@ -31,6 +32,7 @@ mod order;
 mod scores;
 mod subject;
 mod training;
+mod word;
 
 /// Why a page can't be made.
 #[derive(Debug, thiserror::Error)]

@@ -89,15 +89,18 @@ fn processors() -> Vec<Finding> {
 }
 
 fn cache_folder(app: &App) -> Vec<Finding> {
+    let shown = app.cache.display().to_string();
+    let bad = |means: String| vec![Finding { what: "cache", found: shown.clone(), verdict: Verdict::Bad, means }];
+    if let Err(error) = app.read_cache() {
+        return bad(error.to_string());
+    }
     let folder = app.cache.ancestors().find(|folder| folder.is_dir());
     // Of a relative name without folders, the working directory is what is there.
     let folder = folder.unwrap_or(Path::new("."));
-    let shown = app.cache.display().to_string();
     let disk = match cache::disk(folder) {
         Ok(disk) => disk,
         Err(error) => {
-            let means = format!("runs can't keep anything there ({error}): name another folder with --cache");
-            return vec![Finding { what: "cache", found: shown, verdict: Verdict::Bad, means }];
+            return bad(format!("runs can't keep anything there ({error}): name another folder with --cache"));
         }
     };
     let room = if disk.free < LITTLE_DISK {

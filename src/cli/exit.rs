@@ -64,6 +64,15 @@ impl CliError {
     }
 }
 
+impl std::fmt::Display for CliError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Input { message, .. } | Self::Failed(message) | Self::Unchecked(message) => f.write_str(message),
+            other => write!(f, "{other:?}"),
+        }
+    }
+}
+
 impl From<Problems> for CliError {
     fn from(problems: Problems) -> Self {
         Self::Problems(problems)

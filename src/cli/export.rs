@@ -35,8 +35,16 @@ pub(super) fn json(output: &Path, document: &serde_json::Value) -> Result<(), Cl
 
 /// Writes a file in one step: before it the old one, after it the new one.
 pub(super) fn in_one_step(output: &Path, bytes: &[u8]) -> Result<(), CliError> {
-    if output.is_dir() {
-        return Err(CliError::input(format!("{} is a folder: name a file", output.display())));
+    // Through a link the file that it leads to is meant.
+    let output = &fs_err::canonicalize(output).unwrap_or_else(|_| output.to_owned());
+    match fs_err::metadata(output) {
+        Ok(there) if there.is_dir() => {
+            return Err(CliError::input(format!("{} is a folder: name a file", output.display())));
+        }
+        Ok(there) if !there.is_file() => {
+            return Err(CliError::input(format!("{} is a device or a pipe: name a file", output.display())));
+        }
+        _ => {}
     }
     let temp = tempfile::NamedTempFile::new_in(beside(output))?;
     fs_err::write(temp.path(), bytes)?;

@@ -3,7 +3,8 @@
 use super::App;
 use super::exit::CliError;
 use super::export::in_one_step;
-use std::path::PathBuf;
+use crate::report::shell_word;
+use std::path::{Path, PathBuf};
 
 /// Make a folder with a commented pipeline that runs
 #[derive(Debug, clap::Args)]
@@ -62,8 +63,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if app.printer.json {
         return app.printer.json(&serde_json::json!({ "folder": args.dir, "files": names }));
     }
-    let folder = args.dir.display();
-    app.printer.note(&format!("made {folder}: {}", names.join(", ")));
+    let folder = as_argument(&args.dir);
+    app.printer.note(&format!("made {}: {}", args.dir.display(), names.join(", ")));
     for (command, what) in [
         ("plan pipeline.yaml", "what a run would do"),
         ("run pipeline.yaml", "do it"),
@@ -72,4 +73,11 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         app.printer.note(&format!("  {:<52} {what}", format!("cistage -C {folder} {command}")));
     }
     Ok(())
+}
+
+/// A path as a shell and the command line take it.
+fn as_argument(path: &Path) -> String {
+    let text = path.display().to_string();
+    let text = if text.starts_with('-') { format!("./{text}") } else { text };
+    shell_word(&text)
 }

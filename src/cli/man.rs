@@ -2,6 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
+use crate::report::shell_word;
 use clap::CommandFactory;
 use std::path::PathBuf;
 
@@ -23,6 +24,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if app.printer.json {
         return app.printer.json(&serde_json::json!({ "folder": args.dir, "pages": pages }));
     }
-    app.printer.note(&format!("{pages} pages in {dir}: man {dir}/cistage.1"));
+    let page = shell_word(&args.dir.join("cistage.1").display().to_string());
+    app.printer.note(&format!("{pages} pages in {dir}: man {page}"));
     Ok(())
 }

@@ -43,6 +43,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     let record = run_named(&cache, args.run.as_deref())?;
     let metrics = of_run(&cache, &record)?;
+    app.printer.one_form(args.csv)?;
     if app.printer.json {
         return app.printer.json(&json!({ "run": record.run, "stages": metrics }));
     }
@@ -61,7 +62,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
 pub(super) fn of_run(cache: &Cache, record: &RunRecord) -> Result<Metrics, CliError> {
     let mut stages = Metrics::new();
     for step in &record.steps {
-        for artifact in step.outputs.values().filter(|a| a.format == Format::Metrics) {
+        let several = step.outputs.values().filter(|a| a.format == Format::Metrics).count() > 1;
+        for (port, artifact) in step.outputs.iter().filter(|(_, a)| a.format == Format::Metrics) {
             if !cache.verify_object(artifact.digest)? {
                 return Err(CliError::Failed(format!(
                     "the metrics of {} ({}) are missing or damaged in the cache: run the pipeline again to rebuild them",
@@ -72,7 +74,9 @@ pub(super) fn of_run(cache: &Cache, record: &RunRecord) -> Result<Metrics, CliEr
             let text = fs_err::read(cache.object_path(artifact.digest))?;
             // A command's metrics may be any JSON; what is not JSON holds no numbers to show.
             if let Ok(value) = serde_json::from_slice::<Value>(&text) {
-                flatten("", &value, stages.entry(step.stage.to_string()).or_default());
+                // Of several outputs the port tells which.
+                let prefix = if several { port.as_str() } else { "" };
+                flatten(prefix, &value, stages.entry(step.stage.to_string()).or_default());
             }
         }
     }

@@ -40,6 +40,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     let (old, new) = two_runs(&cache, args.old.as_deref(), args.new.as_deref())?;
     let pairs = pairs(&metrics::of_run(&cache, &old)?, &metrics::of_run(&cache, &new)?);
+    app.printer.one_form(args.csv)?;
     if args.csv {
         let mut rows = vec![["stage", "name", "old", "new", "change"].map(str::to_owned).to_vec()];
         for pair in &pairs {
@@ -73,10 +74,12 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         let change = pair.change().map_or(String::new(), |change| format!("{change:+.digits$}"));
         rows.push(vec![pair.stage.clone(), pair.name.clone(), number(&pair.old), number(&pair.new), change]);
     }
-    if shown.is_empty() {
+    if differ.is_empty() {
         return app.printer.line(&format!("all {} numbers are equal", pairs.len()));
     }
-    app.printer.document(&table(&rows, &[2, 3, 4]))?;
+    if !shown.is_empty() {
+        app.printer.document(&table(&rows, &[2, 3, 4]))?;
+    }
     app.printer.note(&format!("{} of {} numbers differ", differ.len(), pairs.len()));
     if shown.len() < differ.len() {
         app.printer.note("(-v shows the numbers of each bin, too)");

@@ -5,6 +5,7 @@ use crate::pipeline::Problems;
 pub(super) use crate::report::numbers::duration;
 use clap::ValueEnum;
 use serde::Serialize;
+use std::borrow::Cow;
 use std::io::{self, IsTerminal, Write};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -86,11 +87,17 @@ impl Printer {
         Ok(())
     }
 
+    /// Refuses to write two forms at once.
+    pub(super) fn one_form(&self, csv: bool) -> Result<(), CliError> {
+        let both = csv && self.json;
+        if both { Err(CliError::input("--csv and --format json are two forms: choose one")) } else { Ok(()) }
+    }
+
     /// A table as CSV (RFC 4180) on stdout, its first row the names of the columns.
     pub(super) fn csv(&self, rows: &[Vec<String>]) -> Result<(), CliError> {
         let mut out = csv::Writer::from_writer(io::stdout().lock());
         for row in rows {
-            out.write_record(row).map_err(io::Error::from)?;
+            out.write_record(row.iter().map(|cell| as_text(cell).into_owned())).map_err(io::Error::from)?;
         }
         out.flush()?;
         Ok(())
@@ -138,6 +145,12 @@ impl Printer {
     }
 }
 
+/// A cell that a spreadsheet would take for a formula, with the mark that makes it text.
+fn as_text(cell: &str) -> Cow<'_, str> {
+    let begins = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    if begins && cell.parse::<f64>().is_err() { Cow::Owned(format!("'{cell}")) } else { Cow::Borrowed(cell) }
+}
+
 /// A line on stderr; where nobody can hear it, it is not said, and nothing else goes wrong.
 fn tell(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
@@ -149,7 +162,7 @@ fn paint(text: &str, style: Style, color: bool) -> String {
 
 /// Takes control characters out of text that may come from files or programs: a terminal obeys them. So it does the marks
 /// that turn the direction of text, by which a name could pose as another. Our own colour codes stay.
-fn clean(text: &str) -> std::borrow::Cow<'_, str> {
+fn clean(text: &str) -> Cow<'_, str> {
     let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let harmless = |c: char| (!c.is_control() && !turns(c)) || c == '\n' || c == '\t';
     if text.chars().all(harmless) {
@@ -245,6 +258,12 @@ mod tests {
         assert_eq!(clean("a\x1b]0;title\x07b"), "a\\u{1b}]0;title\\u{7}b");
         assert_eq!(clean("\x1b[1;31mred\x1b[0m\x08"), "\x1b[1;31mred\x1b[0m\\u{8}");
         assert_eq!(clean("\x1b[8mhidden\u{202e}turned"), "\\u{1b}[8mhidden\\u{202e}turned");
+    }
+
+    #[test]
+    fn no_cell_is_a_formula_and_numbers_stay_numbers() {
+        let cells = ["=1+2", "-3.5", "-a", "@x", "a=b", ""].map(|cell| as_text(cell).into_owned());
+        assert_eq!(cells, ["'=1+2", "-3.5", "'-a", "'@x", "a=b", ""]);
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn day(text: &str) -> Result<String, String> {
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
+    app.printer.one_form(args.csv)?;
     let mut records: Vec<RunRecord> = Vec::new();
     let mut unreadable = Vec::new();
     for id in cache.runs()?.into_iter().rev() {

@@ -2,17 +2,14 @@
 
 use super::App;
 use super::exit::CliError;
+use super::http::{self, Answer, Head};
 use crate::cache::Cache;
 use crate::name::RunId;
 use crate::pages::{self, PageError};
 use crate::provenance::ProvenanceError;
 use crate::report::Html;
 use crate::report::html::{LIVE, served};
-use std::io::Cursor;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
-use std::thread;
-use tiny_http::{Header, Method, Request, Response, Server};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 /// Show all runs as web pages: graphs, numbers, curves, lineage; those under way as they go
 #[derive(Debug, clap::Args)]
@@ -26,34 +23,22 @@ pub(super) struct Args {
     host: Vec<String>,
 }
 
-/// So many requests are answered at once.
-const THREADS: usize = 4;
-/// Nothing from elsewhere, and no script but the one that keeps a page up to date.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src 'self'; \
-                      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
-    let server = Server::http(args.listen).map_err(|error| {
+    let listener = TcpListener::bind(args.listen).map_err(|error| {
         CliError::input_with_help(
             format!("can't listen at {}: {error}", args.listen),
-            "another program may be using that port: name another with --listen 127.0.0.1:PORT",
+            "--listen 127.0.0.1:PORT names another port of this machine; 0 takes a free one",
         )
     })?;
-    let at = server.server_addr().to_ip().unwrap_or(args.listen);
+    let at = listener.local_addr()?;
     if !at.ip().is_loopback() {
         app.printer
             .note(&format!("{at} can be reached from other machines, and whoever reaches it can read this cache"));
     }
     app.printer.note(&format!("http://{at}/ shows {}; Ctrl-C ends it", cache.root().display()));
-    let site = Arc::new(Site { cache, names: names(at, &args.host), server });
-    let workers: Vec<_> = (0..THREADS)
-        .map(|_| {
-            let site = Arc::clone(&site);
-            thread::spawn(move || site.server.incoming_requests().for_each(|request| site.answer(request)))
-        })
-        .collect();
-    workers.into_iter().for_each(|worker| drop(worker.join()));
+    let site = Site { cache, names: names(at, &args.host) };
+    http::serve(&listener, move |head| site.refused(head).unwrap_or_else(|| site.page(&head.path, &head.query)));
     Ok(())
 }
 
@@ -61,12 +46,11 @@ struct Site {
     cache: Cache,
     /// What a browser may call this server: a page elsewhere that made a name of its own lead here is not answered.
     names: Vec<String>,
-    server: Server,
 }
 
 /// The names of the address that is listened at.
 fn names(at: SocketAddr, further: &[String]) -> Vec<String> {
-    let mut names: Vec<String> = further.to_vec();
+    let mut names: Vec<String> = further.iter().filter(|name| !name.is_empty()).cloned().collect();
     names.push(match at.ip() {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
@@ -78,72 +62,31 @@ fn names(at: SocketAddr, further: &[String]) -> Vec<String> {
     names.iter().flat_map(|name| [format!("{name}:{port}"), name.clone()]).collect()
 }
 
-/// What is sent back.
-struct Answer {
-    status: u16,
-    kind: &'static str,
-    text: String,
-    /// Of a redirection.
-    to: Option<String>,
-}
-
-impl Answer {
-    fn page(text: String) -> Self {
-        Self { status: 200, kind: "text/html; charset=utf-8", text, to: None }
-    }
-
-    fn problem(status: u16, message: &str) -> Self {
-        let mut body = Html::default();
-        body.element("h1", message);
-        Self { status, ..Self::page(served(message, &body, false)) }
-    }
-
-    fn redirection(to: String) -> Self {
-        Self { status: 303, to: Some(to), ..Self::page(String::new()) }
-    }
+/// A page that says what is wrong.
+fn problem(status: u16, message: &str) -> Answer {
+    let mut body = Html::default();
+    body.element("h1", message);
+    Answer { status, ..Answer::page(served(message, &body, false)) }
 }
 
 impl Site {
-    fn answer(&self, request: Request) {
-        let answer = self.refused(&request).unwrap_or_else(|| self.page(request.url()));
-        let header = |name: &str, value: &str| Header::from_bytes(name, value).expect("plain text");
-        let mut headers = vec![
-            header("Content-Type", answer.kind),
-            header("Content-Security-Policy", POLICY),
-            header("X-Content-Type-Options", "nosniff"),
-            header("Referrer-Policy", "no-referrer"),
-            header("Cache-Control", "no-store"),
-        ];
-        headers.extend(answer.to.iter().filter_map(|to| Header::from_bytes("Location", to.as_str()).ok()));
-        let bytes = answer.text.into_bytes();
-        let length = bytes.len();
-        let response = Response::new(answer.status.into(), headers, Cursor::new(bytes), Some(length), None);
-        // A reader that went away needs no answer.
-        let _ = request.respond(response);
-    }
-
     /// Why a request is not looked at.
-    fn refused(&self, request: &Request) -> Option<Answer> {
-        let value = |name: &str| {
-            let found =
-                request.headers().iter().find(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
-            found.map(|header| header.value.as_str().to_ascii_lowercase())
-        };
-        if !matches!(request.method(), Method::Get | Method::Head) {
-            return Some(Answer::problem(405, "These pages are for reading alone"));
+    fn refused(&self, head: &Head) -> Option<Answer> {
+        if !matches!(head.method.as_str(), "GET" | "HEAD") {
+            return Some(problem(405, "These pages are for reading alone"));
         }
         let is_ours = |name: &str| self.names.iter().any(|ours| ours.eq_ignore_ascii_case(name));
-        if !value("host").is_some_and(|host| is_ours(&host)) {
-            return Some(Answer::problem(403, "This server is not known by that name; see --host"));
+        // One name, and one of ours: of two, a server before this one might have looked at the other.
+        if !matches!(&head.values("host")[..], [host] if is_ours(host)) {
+            return Some(problem(403, "This server is not known by that name; see --host"));
         }
-        if value("origin").is_some_and(|origin| !origin.strip_prefix("http://").is_some_and(is_ours)) {
-            return Some(Answer::problem(403, "Pages of other servers may not ask this one"));
+        if head.values("origin").iter().any(|origin| !origin.strip_prefix("http://").is_some_and(is_ours)) {
+            return Some(problem(403, "Pages of other servers may not ask this one"));
         }
         None
     }
 
-    fn page(&self, url: &str) -> Answer {
-        let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    fn page(&self, path: &str, query: &str) -> Answer {
         let query: Vec<(String, String)> =
             form_urlencoded::parse(query.as_bytes()).into_owned().filter(|(_, value)| !value.is_empty()).collect();
         let asked = |name: &str| query.iter().find(|(key, _)| key == name).map(|(_, value)| value.trim());
@@ -155,31 +98,31 @@ impl Site {
             ["", "artifact", name] => pages::artifact_page(&self.cache, &decoded(name)).map(Answer::page),
             ["", "compare"] => match (run("a"), run("b")) {
                 (Some(a), Some(b)) => self.compare(&a, &b),
-                _ => return Answer::problem(404, "Choose two runs, a and b"),
+                _ => return problem(404, "Choose two runs, a and b"),
             },
             ["", "search"] => self.search(asked("q").unwrap_or_default()),
-            _ => return Answer::problem(404, "There is no such page"),
+            _ => return problem(404, "There is no such page"),
         };
         answer.unwrap_or_else(|error| match error {
-            PageError::Provenance(ProvenanceError::Unknown(message)) => Answer::problem(404, &message),
-            other => Answer::problem(500, &other.to_string()),
+            PageError::Provenance(ProvenanceError::Unknown(message)) => problem(404, &message),
+            other => problem(500, &other.to_string()),
         })
     }
 
     fn run(&self, id: &str) -> Result<Answer, PageError> {
-        let Ok(id) = RunId::parse(id) else { return Ok(Answer::problem(404, "That is no run id")) };
+        let Ok(id) = RunId::parse(id) else { return Ok(problem(404, "That is no run id")) };
         if let Some(record) = self.cache.run(&id)? {
             return Ok(Answer::page(pages::served_run(&self.cache, &record)?));
         }
         if !self.cache.run_dir(&id).is_dir() {
-            return Ok(Answer::problem(404, &format!("There is no run {id}")));
+            return Ok(problem(404, &format!("There is no run {id}")));
         }
         Ok(Answer::page(pages::live_page(&self.cache, &id)?))
     }
 
     fn compare(&self, a: &RunId, b: &RunId) -> Result<Answer, PageError> {
         let (Some(first), Some(second)) = (self.cache.run(a)?, self.cache.run(b)?) else {
-            return Ok(Answer::problem(404, "Only runs that have ended can be compared"));
+            return Ok(problem(404, "Only runs that have ended can be compared"));
         };
         Ok(Answer::page(pages::compare_page(&self.cache, &first, &second)?))
     }

@@ -33,7 +33,10 @@ pub fn list_page(cache: &Cache, before: Option<&RunId>, words: Option<&str>) -> 
     let title = words.map_or_else(|| "Runs".to_owned(), |words| format!("Runs with {words:?}"));
     body.element("h1", &title);
     let Some((oldest, _)) = found.last() else {
-        body.note("There are none. `cistage run PIPELINE` makes one.");
+        body.note(match words {
+            Some(_) => "No run, and no artifact, is called so.",
+            None => "There are none. `cistage run PIPELINE` makes one.",
+        });
         return Ok(served(&title, &body, false));
     };
     let mut table = Table::new(&["a", "b", "run", "pipeline", "", "began", "took", "ran", "hit", "failed", "given"]);

@@ -7,8 +7,8 @@ use crate::name::{RunId, StageName};
 use crate::report::html::{Table, served};
 use crate::report::numbers::{duration, short};
 use crate::report::{Html, Line, lines};
-use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
 
 /// What the events of a run tell of one stage.
 #[derive(Default)]
@@ -22,26 +22,13 @@ struct Stage {
     metrics: BTreeMap<String, Vec<(f64, f64)>>,
 }
 
-#[derive(Deserialize)]
-struct Stamped {
-    at: String,
-}
-
 /// The page of a run that has no record yet; it asks for itself again, so it is live.
 pub fn live_page(cache: &Cache, run: &RunId) -> Result<String, PageError> {
-    let text = match fs_err::read(cache.run_dir(run).join("events.jsonl")) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(e.into()),
-    };
-    let (mut pipeline, mut order, mut heard) = (String::new(), Vec::new(), String::new());
+    let (mut pipeline, mut order) = (String::new(), Vec::new());
     let mut stages: BTreeMap<StageName, Stage> = BTreeMap::new();
-    for line in text.lines() {
+    for line in events(cache, run)? {
         // The last line may be half written.
-        let Ok(event) = serde_json::from_str::<EventKind>(line) else { continue };
-        if let Ok(stamped) = serde_json::from_str::<Stamped>(line) {
-            heard = stamped.at;
-        }
+        let Ok(event) = serde_json::from_slice::<EventKind>(&line?) else { continue };
         match event {
             EventKind::RunStarted { pipeline: name, stages, .. } => (pipeline, order) = (name, stages),
             EventKind::StageStarted { stage, kind, because, .. } => {
@@ -68,8 +55,8 @@ pub fn live_page(cache: &Cache, run: &RunId) -> Result<String, PageError> {
     body.element("h1", &title);
     body.definitions(&[
         ("run", run.to_string()),
-        ("state", "has not ended".to_owned()),
-        ("last heard of", if heard.is_empty() { "never".to_owned() } else { heard }),
+        ("state", "under way, or killed, or its record is damaged".to_owned()),
+        ("last heard of", heard(cache, run)),
     ]);
     for name in &order {
         if let Some((name, Some((done, total, unit)))) = stages.get(name).map(|stage| (name, &stage.progress)) {
@@ -110,6 +97,24 @@ pub fn live_page(cache: &Cache, run: &RunId) -> Result<String, PageError> {
         body.side_by_side(&pieces);
     }
     Ok(served(&title, &body, true))
+}
+
+/// When the run last wrote an event.
+fn heard(cache: &Cache, run: &RunId) -> String {
+    let changed = fs_err::metadata(cache.run_dir(run).join("events.jsonl")).and_then(|there| there.modified());
+    let since = changed.ok().and_then(|at| at.elapsed().ok());
+    since.map_or_else(|| "never".to_owned(), |since| format!("{} ago", duration(since.as_secs_f64())))
+}
+
+/// The lines of a run's events, one at a time: there may be many.
+fn events(cache: &Cache, run: &RunId) -> std::io::Result<impl Iterator<Item = std::io::Result<Vec<u8>>>> {
+    let file = cache.run_dir(run).join("events.jsonl");
+    // A pipe or a device in its place would never end.
+    let lines = match fs_err::symlink_metadata(&file) {
+        Ok(there) if there.is_file() => Some(BufReader::new(fs_err::File::open(&file)?).split(b'\n')),
+        _ => None,
+    };
+    Ok(lines.into_iter().flatten())
 }
 
 fn word(outcome: Outcome) -> &'static str {

@@ -3,8 +3,8 @@
 use super::PageError;
 use crate::cache::{Cache, RunRecord};
 use crate::provenance::{audit, render};
-use crate::report::Html;
 use crate::report::html::Table;
+use crate::report::{Html, shell_word};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ pub fn environment(body: &mut Html, run: &RunRecord) {
 pub fn again(body: &mut Html, cache: &Cache, run: &RunRecord) -> Result<(), PageError> {
     body.chapter("again", "Make it again");
     body.note("The command of this run; and, from the cache that holds it, the checks of its results.");
-    let argv: Vec<String> = run.argv.iter().map(|word| quoted(word)).collect();
+    let argv: Vec<String> = run.argv.iter().map(|word| shell_word(word)).collect();
     body.preformatted(&format!("{}\ncistage audit {run} --verify\ncistage show {run}", argv.join(" "), run = run.run));
     if cache.verify_object(run.text)? {
         let text = fs_err::read(cache.object_path(run.text))?;
@@ -91,25 +91,4 @@ pub fn again(body: &mut Html, cache: &Cache, run: &RunRecord) -> Result<(), Page
         body.note(&format!("The text of {} ({}) is no longer in the cache.", run.file, run.text));
     }
     Ok(())
-}
-
-/// A word as a shell takes it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_as_a_shell_needs_it() {
-        let shown: Vec<String> = ["run", "a b", "it's", "", "x=${y}"].into_iter().map(quoted).collect();
-        assert_eq!(shown, ["run", "'a b'", "'it'\\''s'", "''", "'x=${y}'"]);
-    }
 }

@@ -1,5 +1,6 @@
 //! Lineage: an artifact, what made it, and the same of each of its inputs, back to source files.
 
+use super::makers::Makers;
 use crate::action::{Accepted, ActionKey, ActionRecord, Environment, FailedAttempt, Origin};
 use crate::artifact::Artifact;
 use crate::cache::{Cache, CacheError};
@@ -99,11 +100,12 @@ pub(super) struct Tracer<'a> {
     known: BTreeMap<(ActionKey, Digest), Lineage>,
     /// The way from the root to here: a record that leads back to itself was forged.
     path: BTreeSet<(ActionKey, Digest)>,
+    pub makers: Makers<'a>,
 }
 
 impl<'a> Tracer<'a> {
     pub fn new(cache: &'a Cache) -> Self {
-        Self { cache, known: BTreeMap::new(), path: BTreeSet::new() }
+        Self { cache, known: BTreeMap::new(), path: BTreeSet::new(), makers: Makers::new(cache) }
     }
 
     /// The lineage of an artifact that the action `key` made.
@@ -150,14 +152,14 @@ impl<'a> Tracer<'a> {
 
 impl Tracer<'_> {
     /// The decisions that let what `key` made stand for other actions.
-    fn decisions(&self, key: ActionKey, digest: Digest) -> Result<Vec<Decision>, CacheError> {
-        let mut decisions = Vec::new();
-        for other in self.cache.makers(digest)?.into_iter().filter(|other| *other != key) {
-            let accepted = self.cache.record(other)?.and_then(|record| record.accepted);
-            let about_this = accepted.filter(|accepted| accepted.instead_of == key);
-            decisions.extend(about_this.map(|accepted| Decision { key: other, accepted }));
-        }
-        Ok(decisions)
+    fn decisions(&mut self, key: ActionKey, digest: Digest) -> Result<Vec<Decision>, CacheError> {
+        let others = self.makers.others(digest, key)?.into_iter();
+        Ok(others
+            .filter_map(|record| {
+                let accepted = record.accepted.filter(|accepted| accepted.instead_of == key)?;
+                Some(Decision { key: record.key, accepted })
+            })
+            .collect())
     }
 }
 

@@ -138,10 +138,8 @@ impl Search<'_> {
     /// The lineage of what one action made; other makers of the same bytes are listed.
     fn made(&mut self, key: ActionKey, artifact: &Artifact) -> Result<Lineage, CacheError> {
         let lineage = self.tracer.trace(key, artifact)?;
-        let mut also = Vec::new();
-        for other in self.cache.makers(artifact.digest)?.into_iter().filter(|other| *other != key) {
-            also.extend(self.cache.record(other)?.map(|record| MadeBy::of(&record)));
-        }
+        let others = self.tracer.makers.others(artifact.digest, key)?;
+        let also: Vec<MadeBy> = others.iter().map(MadeBy::of).collect();
         Ok(match lineage {
             Lineage::Made(made) if !also.is_empty() => {
                 Lineage::Made(Arc::new(Made { also, ..Arc::unwrap_or_clone(made) }))

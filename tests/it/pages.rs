@@ -55,6 +55,20 @@ fn a_page_of_a_failed_run_shows_why_and_obeys_nothing_that_it_quotes() {
 }
 
 #[test]
+fn a_page_goes_where_a_link_leads_and_replaces_no_device() {
+    let ws = Workspace::with("cistage: 1\nname: p\nstages:\n  a: { uses: synthesize, with: { rows: 50 } }\n");
+    ws.run(&[]);
+    ws.write("there.html", "old");
+    std::os::unix::fs::symlink("there.html", ws.path("link.html")).expect("links");
+    assert_eq!(ws.cistage(&["report", "-o", "link.html"]).code, 0);
+    assert!(ws.path("link.html").is_symlink() && ws.read("there.html").starts_with("<!DOCTYPE html>"));
+    let made = std::process::Command::new("mkfifo").arg(ws.path("pipe")).status().expect("mkfifo is there");
+    assert!(made.success());
+    let got = ws.cistage(&["report", "-o", "pipe"]);
+    assert!(got.code == 2 && got.stderr.contains("a device or a pipe"), "{}", got.stderr);
+}
+
+#[test]
 fn a_page_stays_readable_when_its_results_are_gone_and_is_the_same_twice() {
     let ws = Workspace::with(
         "cistage: 1\nname: p\nstages:\n  a: { uses: synthesize, with: { rows: 200 } }\n  b: { uses: import-sequences, in: { file: a.rows } }\n",

@@ -109,10 +109,14 @@ fn only_readers_of_this_machine_are_answered_and_no_text_is_obeyed() {
         ("GET", "Host: cistage.example\r\n", 403),
         ("GET", "Origin: http://cistage.example\r\n", 403),
         ("GET", "Origin: null\r\n", 403),
+        ("GET", "Content-Length: 18446744073709551615\r\n", 200),
         ("GET", "", 200),
     ] {
         assert_eq!(site.ask(method, "/", headers).0, status, "{method} {headers}");
     }
+    let own = format!("Host: {}\r\n", site.address);
+    assert_eq!(site.ask("GET", "/", &format!("{own}Host: cistage.example\r\n")).0, 403, "of two names one is not ours");
+    assert_eq!(site.ask("GET", "/", &format!("A: {}\r\n", "b".repeat(20_000))).0, 431);
     let (_, head, _) = site.ask("GET", "/", "");
     for wanted in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "nosniff", "no-store"] {
         assert!(head.contains(wanted), "{wanted} in {head}");
@@ -121,6 +125,31 @@ fn only_readers_of_this_machine_are_answered_and_no_text_is_obeyed() {
         let page = site.page(&path);
         assert!(!page.contains("<script>") && !page.contains("<b>pages"), "{path}");
     }
+}
+
+#[test]
+fn nobody_who_waits_or_blocks_keeps_others_waiting() {
+    let ws = Workspace::with(PIPELINE);
+    ws.run(&[]);
+    let site = Site::of(&ws);
+    let slow: Vec<TcpStream> = (0..20)
+        .map(|i| {
+            let mut stream = TcpStream::connect(&site.address).expect("listens");
+            let body = if i % 2 == 0 { "" } else { "Content-Length: 1000000\r\n\r\nabc" };
+            write!(stream, "GET / HTTP/1.1\r\nHost: {}\r\n{body}", site.address).expect("sends");
+            stream
+        })
+        .collect();
+    // A pipe in the place of a run's events never ends.
+    let run = ws.path("cache/runs/20200101-000000-0000");
+    fs_err::create_dir(&run).expect("makes");
+    let made = std::process::Command::new("mkfifo").arg(run.join("events.jsonl")).status().expect("mkfifo is there");
+    assert!(made.success());
+    let begun = Instant::now();
+    assert!(site.page("/run/20200101-000000-0000").contains("under way"));
+    assert!(site.page("/").contains("20200101-000000-0000"));
+    assert!(begun.elapsed() < Duration::from_secs(8), "before the patience with the slow ends");
+    drop(slow);
 }
 
 #[test]
@@ -143,7 +172,7 @@ fn a_run_under_way_is_shown_as_far_as_it_is() {
     };
     let site = Site::of(&ws);
     let page = site.page(&format!("/run/{id}"));
-    assert!(page.contains("/live.js") && page.contains("running") && page.contains("has not ended"), "{page}");
+    assert!(page.contains("/live.js") && page.contains("running") && page.contains("under way"), "{page}");
     assert!(site.page("/live.js").contains("refresh"));
     assert!(site.page("/").contains(&id));
     run.kill().expect("ends");

@@ -45,6 +45,26 @@ fn numbers_of_two_runs_are_shown_where_they_differ() {
 }
 
 #[test]
+fn no_number_is_lost_or_called_equal_that_is_not() {
+    let ws = Workspace::with(
+        "cistage: 1\nname: p\nparams: { v: 1 }\nstages:\n  m:\n    uses: command\n    out: { a: { path: a, format: metrics }, b: { path: b, format: metrics } }\n    \
+         with: { run: 'echo \"{\\\"x\\\": 1}\" > {out.a}; echo \"{\\\"x\\\": 2, \\\"bins.r\\\": {param.v}}\" > {out.b}' }\n",
+    );
+    ws.run(&[]);
+    let numbers = &json(&ws, &["metrics"])["stages"]["m"];
+    assert_eq!((&numbers["a.x"], &numbers["b.x"]), (&1.into(), &2.into()), "{numbers}");
+    ws.run(&["--set", "v=2"]);
+    let diff = ws.cistage(&["metrics", "diff"]);
+    assert!(
+        diff.stderr.contains("1 of 3 numbers differ") && !diff.stdout.contains("equal"),
+        "{}{}",
+        diff.stdout,
+        diff.stderr
+    );
+    assert_eq!(ws.cistage(&["runs", "--csv", "--format", "json"]).code, 2);
+}
+
+#[test]
 fn runs_are_narrowed_by_pipeline_outcome_day_and_words() {
     let ws = Workspace::with(PIPELINE);
     ws.run(&[]);
@@ -88,6 +108,9 @@ fn the_machine_and_the_manual_are_described() {
     assert_eq!(of("bash")["verdict"], "good");
     assert!(of("cache")["found"].as_str().is_some_and(|found| found.contains("free")));
     assert!(!ws.exists("cache"), "a look makes nothing");
+    ws.write("file", "no cache");
+    let findings = json(&ws, &["doctor", "--cache", "file"])["findings"].as_array().expect("a list").clone();
+    assert!(findings.iter().any(|f| f["what"] == "cache" && f["verdict"] == "bad"), "{findings:?}");
 
     assert_eq!(ws.cistage(&["man", "pages"]).code, 0);
     assert!(ws.read("pages/cistage-audit.1").contains(".SH"));
