@@ -84,30 +84,53 @@ struct Global {
     verbose: bool,
 }
 
+/// The words that `--help` lists stand here: what a command takes is looked at when it is called, which saves time at each start.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
+    /// Run what is not cached
     Run(run::Args),
+    /// Show what a run would do, and why
     Plan(plan::Args),
+    /// Explain why a stage would run, or would not
     Why(why::Args),
+    /// Show what differs between two runs
     Diff(diff::Args),
+    /// Show where an artifact came from
     Audit(audit::Args),
+    /// Decide that a change of code or text does not matter: the earlier result is served, and every audit shows who decided
+    ///
+    /// What a stage computes from stays what it was: a changed parameter, or other data, can't be accepted.
     Accept(accept::Args),
+    /// List the runs, newest first
     Runs(runs::Args),
+    /// Show one run: its stages, times and metrics
     Show(show::Args),
+    /// Show the numbers of a run, or of two beside one another
     Metrics(metrics::Args),
+    /// Write one run as a self-contained HTML page: graph, numbers, curves, lineage
     Report(report::Args),
+    /// Copy an output of the newest run that has it
     Get(get::Args),
+    /// Predict expression with a model folder
     Predict(predict::Args),
+    /// Draw the pipeline's graph, with what a run would do
     Graph(graph::Args),
     #[command(subcommand)]
     Cache(cache::Command),
     #[command(subcommand)]
     Keys(keys::Command),
+    /// Show all runs as web pages: graphs, numbers, curves, lineage; those under way as they go
     Serve(serve::Args),
+    /// Make a folder with a commented pipeline that runs
     Init(init::Args),
+    /// Say what this machine has for pipelines, and what that means
     Doctor(doctor::Args),
+    /// Print the JSON Schema of pipeline files
     Schema(schema::Args),
+    /// Print completions for a shell
     Completions(completions::Args),
+    /// Write the manual pages of all commands into a folder
     Man(man::Args),
 }
 

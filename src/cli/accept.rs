@@ -7,9 +7,6 @@ use crate::engine;
 use crate::pipeline::{self, Options};
 use std::path::{Path, PathBuf};
 
-/// Decide that a change of code or text does not matter: the earlier result is served, and every audit shows who decided
-///
-/// What a stage computes from stays what it was: a changed parameter, or other data, can't be accepted.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The stage, as `plan` names it

@@ -8,7 +8,6 @@ use crate::provenance::{self, Audit, Counting, Derived, Downstream, ProvenanceEr
 use serde_json::json;
 use std::path::{Path, PathBuf};
 
-/// Show where an artifact came from
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cistage audit results/metrics.json\n  cistage audit evaluate.metrics --verify\n  cistage audit results/model --export ro-crate --output crate"

@@ -4,7 +4,6 @@ use super::App;
 use super::exit::CliError;
 use clap::CommandFactory;
 
-/// Print completions for a shell
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage completions bash > ~/.local/share/bash-completion/completions/cistage")]
 pub(super) struct Args {

@@ -6,7 +6,6 @@ use super::select::two_runs;
 use crate::provenance;
 use serde_json::{Value, json};
 
-/// Show what differs between two runs
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage diff\n  cistage diff 20261125-0940 20261125-1012")]
 pub(super) struct Args {

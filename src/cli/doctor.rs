@@ -8,7 +8,6 @@ use crate::engine::{environment, machine};
 use serde::Serialize;
 use std::path::Path;
 
-/// Say what this machine has for pipelines, and what that means
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 

@@ -9,7 +9,6 @@ use crate::data::DataError;
 use crate::engine::{text_form, write_text};
 use std::path::PathBuf;
 
-/// Copy an output of the newest run that has it
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage get evaluate.metrics metrics.json\n  cistage get split.test test.tsv.gz")]
 pub(super) struct Args {

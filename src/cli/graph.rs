@@ -9,7 +9,6 @@ use crate::provenance::mermaid_text;
 use crate::report::graph::{Graph, Node, State};
 use std::fmt::Write;
 
-/// Draw the pipeline's graph, with what a run would do
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage graph pipeline.yaml --as svg > graph.svg")]
 pub(super) struct Args {

@@ -6,7 +6,6 @@ use super::export::in_one_step;
 use crate::report::shell_word;
 use std::path::{Path, PathBuf};
 
-/// Make a folder with a commented pipeline that runs
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage init promoters\n  cistage init readings --example commands")]
 pub(super) struct Args {

@@ -6,7 +6,6 @@ use crate::report::shell_word;
 use clap::CommandFactory;
 use std::path::PathBuf;
 
-/// Write the manual pages of all commands into a folder
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage man ~/.local/share/man/man1")]
 pub(super) struct Args {

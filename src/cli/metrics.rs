@@ -10,7 +10,6 @@ use crate::cache::{Cache, RunRecord};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-/// Show the numbers of a run, or of two beside one another
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage metrics\n  cistage metrics diff\n  cistage metrics --csv > numbers.csv")]
 #[command(args_conflicts_with_subcommands = true)]

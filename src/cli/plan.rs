@@ -9,7 +9,6 @@ use crate::pipeline::Plan;
 use crate::provenance;
 use serde_json::{Value, json};
 
-/// Show what a run would do, and why
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cistage plan pipeline.yaml --set epochs=5\n  cistage plan pipeline.yaml --format json"

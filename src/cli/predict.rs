@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-/// Predict expression with a model folder
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage predict results/model sequences.txt -o predictions.tsv")]
 pub(super) struct Args {

@@ -8,7 +8,6 @@ use super::select::{check_writable, run_named};
 use crate::pages::{PageError, run_page};
 use std::path::PathBuf;
 
-/// Write one run as a self-contained HTML page: graph, numbers, curves, lineage
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage report -o run.html\n  cistage report 20261125-0940 -o run.html")]
 pub(super) struct Args {

@@ -15,7 +15,6 @@ use crate::provenance;
 /// Beyond this much work, `run` wants to hear `--yes`.
 const LONG: f64 = 86_400.0; // seconds
 
-/// Run what is not cached
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cistage run pipeline.yaml\n  cistage run pipeline.yaml --profile demo --set per_bin=200\n  cistage run pipeline.yaml --to evaluate --keep-going"

@@ -8,7 +8,6 @@ use crate::cache::RunRecord;
 use crate::event::{Outcome, RunOutcome};
 use serde_json::json;
 
-/// List the runs, newest first
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cistage runs --pipeline dream2022 --outcome failed\n  cistage runs -n 1000 --csv > runs.csv"

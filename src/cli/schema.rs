@@ -3,7 +3,6 @@
 use super::App;
 use super::exit::CliError;
 
-/// Print the JSON Schema of pipeline files
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {}
 

@@ -11,7 +11,7 @@ use crate::pipeline::{self, Options, Plan};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-/// A pipeline file and what overlays it.
+// A pipeline file and what overlays it: no words for `--help`, which would take them for those of the whole command.
 #[derive(Debug, clap::Args)]
 pub(super) struct PipelineArgs {
     /// The pipeline file

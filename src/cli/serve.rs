@@ -11,7 +11,6 @@ use crate::report::Html;
 use crate::report::html::{LIVE, served};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
-/// Show all runs as web pages: graphs, numbers, curves, lineage; those under way as they go
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage serve\n  cistage serve --listen 127.0.0.1:9000")]
 pub(super) struct Args {

@@ -13,7 +13,6 @@ use crate::provenance::Leakage;
 use serde::Deserialize;
 use serde_json::json;
 
-/// Show one run: its stages, times and metrics
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage show\n  cistage show 20261125-0940")]
 pub(super) struct Args {

@@ -7,7 +7,6 @@ use crate::engine::{self, Interrupt, StepPlan, Verdict};
 use crate::provenance;
 use serde_json::json;
 
-/// Explain why a stage would run, or would not
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage why pipeline.yaml finetune --set per_bin=200")]
 pub(super) struct Args {
