@@ -26,6 +26,19 @@ pub enum Outcome {
     Cancelled,
 }
 
+impl Outcome {
+    /// As people read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Ran => "ran",
+            Self::Hit => "hit",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 /// What became of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -33,6 +46,17 @@ pub enum RunOutcome {
     Succeeded,
     Failed,
     Cancelled,
+}
+
+impl RunOutcome {
+    /// As people read it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// An output as events show it.

@@ -3,7 +3,6 @@
 use super::exit::CliError;
 use super::printer::{Printer, Style, bytes, duration};
 use super::progress::Pace;
-use super::show::word;
 use crate::engine::Reporter;
 use crate::event::{Event, EventKind, Outcome, RunOutcome};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
@@ -184,7 +183,7 @@ impl TerminalReporter {
             Outcome::Failed => Style::Bad,
             Outcome::Skipped | Outcome::Cancelled => Style::Note,
         };
-        let word = self.printer.paint_err(&format!("{:<7}", word(outcome)), look);
+        let word = self.printer.paint_err(&format!("{:<7}", outcome.word()), look);
         let detail = match (outcome, error) {
             (Outcome::Ran, _) => format!("{}, {}", duration(seconds), bytes(size)),
             (Outcome::Hit, _) => bytes(size),

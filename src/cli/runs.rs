@@ -101,7 +101,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         rows.push(vec![
             record.run.to_string(),
             record.pipeline.clone(),
-            app.printer.paint(outcome(record.outcome), style),
+            app.printer.paint(record.outcome.word(), style),
             count(record, Outcome::Ran).to_string(),
             count(record, Outcome::Hit).to_string(),
             count(record, Outcome::Failed).to_string(),
@@ -114,14 +114,6 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         app.printer.line(&format!("{id}  under way, killed, or damaged: it has no readable record"))?;
     }
     Ok(())
-}
-
-pub(super) fn outcome(outcome: RunOutcome) -> &'static str {
-    match outcome {
-        RunOutcome::Succeeded => "succeeded",
-        RunOutcome::Failed => "failed",
-        RunOutcome::Cancelled => "cancelled",
-    }
 }
 
 /// What overlaid the pipeline, on one line: a value may hold line breaks and terminal escapes.
@@ -144,7 +136,7 @@ fn spreadsheet(records: &[RunRecord]) -> Vec<Vec<String>> {
             record.pipeline.clone(),
             record.file.clone(),
             record.started.clone(),
-            outcome(record.outcome).to_owned(),
+            record.outcome.word().to_owned(),
             record.seconds.to_string(),
         ];
         let counted = [Outcome::Ran, Outcome::Hit, Outcome::Failed, Outcome::Skipped];

@@ -5,7 +5,7 @@ use super::exit::CliError;
 use super::leakage;
 use super::metrics;
 use super::printer::{Style, bytes, duration, table};
-use super::runs::{self, outcome};
+use super::runs;
 use super::select::run_named;
 use crate::cache::StepRecord;
 use crate::event::Outcome;
@@ -33,7 +33,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         "{}  {}  {}  {}",
         printer.paint(record.run.as_str(), Style::Bold),
         record.pipeline,
-        outcome(record.outcome),
+        record.outcome.word(),
         duration(record.seconds)
     ))?;
     printer.line(&format!("began {}  file {}", record.started, record.file))?;
@@ -50,7 +50,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         };
         let size: u64 = step.outputs.values().map(|a| a.bytes).sum();
         rows.push(vec![
-            printer.paint(word(step.outcome), style),
+            printer.paint(step.outcome.word(), style),
             step.stage.to_string(),
             duration(step.seconds),
             bytes(size),
@@ -95,15 +95,5 @@ fn remark(step: &StepRecord) -> String {
         (Some(error), _) => error.lines().next().unwrap_or_default().to_owned(),
         (None, Some(from)) => format!("made in run {}, saves {}", from.run, duration(from.seconds)),
         (None, None) => step.because.join("; "),
-    }
-}
-
-pub(super) fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ran => "ran",
-        Outcome::Hit => "hit",
-        Outcome::Failed => "failed",
-        Outcome::Skipped => "skipped",
-        Outcome::Cancelled => "cancelled",
     }
 }

@@ -251,10 +251,10 @@ mod tests {
             // The number of a later process may be smaller.
             900,
             r#"execve("/usr/bin/bash", ["bash", "-c", "a (b, c"], 0x7ffd /* 5 vars */) = 0
-openat(AT_FDCWD</nowhere/work>, "in/x.txt", O_RDONLY|O_CLOEXEC) = 3</nowhere/work/in/x.txt>
-openat(AT_FDCWD</nowhere/work>, "gone", O_RDONLY) = -1 ENOENT (No such file or directory)
-openat(AT_FDCWD</nowhere/work>, "o", O_WRONLY|O_CREAT|O_TRUNC, 0666) = 3</nowhere/work/o>
-openat(AT_FDCWD</nowhere/work>, "/etc", O_RDONLY|O_CLOEXEC|O_PATH) = 3</etc>
+openat(AT_FDCWD</nowhere/wd>, "in/x.txt", O_RDONLY|O_CLOEXEC) = 3</nowhere/wd/in/x.txt>
+openat(AT_FDCWD</nowhere/wd>, "gone", O_RDONLY) = -1 ENOENT (No such file or directory)
+openat(AT_FDCWD</nowhere/wd>, "o", O_WRONLY|O_CREAT|O_TRUNC, 0666) = 3</nowhere/wd/o>
+openat(AT_FDCWD</nowhere/wd>, "/etc", O_RDONLY|O_CLOEXEC|O_PATH) = 3</etc>
 chdir("sub")                            = 0
 clone3({flags=CLONE_VM|CLONE_VFORK, exit_signal=SIGCHLD} => {parent_tid=[17]}, 88) = 17
 chdir("/nowhere/else")                  = 0
@@ -266,7 +266,7 @@ chdir("/nowhere/else")                  = 0
             17,
             r#"mkdir("../made", 0777)                  = 0
 rename("a \"b\"", "/nowhere/c\n\303\251") = 0
-openat2(AT_FDCWD</nowhere/work/sub>, "y", {flags=O_RDONLY|O_CLOEXEC, resolve=0}, 24) = 4</data/in \76 y, z>
+openat2(AT_FDCWD</nowhere/wd/sub>, "y", {flags=O_RDONLY|O_CLOEXEC, resolve=0}, 24) = 4</data/in \76 y, z>
 unlinkat(5</data/dir>, "old", 0)        = 0
 connect(3<socket:[1]>, {sa_family=AF_INET, sin_port=htons(443), sin_addr=inet_addr("127.0.0.1")}, 16) = -1 EINPROGRESS (x)
 connect(3<socket:[2]>, {sa_family=AF_INET6, sin6_port=htons(80), sin6_flowinfo=htonl(0), inet_pton(AF_INET6, "::1", &sin6_addr), sin6_scope_id=0}, 28) = 0
@@ -275,17 +275,17 @@ sendto(3<socket:[3]>, "sin_port", 8, 0, NULL, 0) = 8
 execve("./tool", ["./tool"], 0x55 /* 5 vars */) = 0
 "#,
         );
-        let found = read(&dir.path().join("notes"), Path::new("/nowhere/work")).expect("reads");
+        let found = read(&dir.path().join("notes"), Path::new("/nowhere/wd")).expect("reads");
         let path = PathBuf::from;
         let expected = [
             Touched::Read(path("/data/in > y, z")),
-            Touched::Read(path("/nowhere/work/in/x.txt")),
+            Touched::Read(path("/nowhere/wd/in/x.txt")),
             Touched::Write(path("/data/dir/old")),
             Touched::Write(path("/nowhere/c\né")),
-            Touched::Write(path("/nowhere/work/made")),
-            Touched::Write(path("/nowhere/work/o")),
-            Touched::Write(path("/nowhere/work/sub/a \"b\"")),
-            Touched::Program(path("/nowhere/work/sub/tool")),
+            Touched::Write(path("/nowhere/wd/made")),
+            Touched::Write(path("/nowhere/wd/o")),
+            Touched::Write(path("/nowhere/wd/sub/a \"b\"")),
+            Touched::Program(path("/nowhere/wd/sub/tool")),
             Touched::Program(path("/usr/bin/bash")),
             Touched::Network("127.0.0.1:443".into()),
             Touched::Network("[::1]:80".into()),

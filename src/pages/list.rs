@@ -1,7 +1,6 @@
 //! The list of runs, newest first.
 
 use super::PageError;
-use super::run::outcome;
 use crate::cache::{Cache, RunRecord};
 use crate::event::Outcome;
 use crate::name::RunId;
@@ -57,7 +56,7 @@ fn row(table: &mut Table, id: &RunId, record: Option<&RunRecord>) {
         let Some(run) = record else { return row.sentence("under way, killed, or damaged") };
         let count = |outcome| run.steps.iter().filter(|step| step.outcome == outcome).count().to_string();
         row.text(&run.pipeline);
-        row.state(outcome(run.outcome));
+        row.state(run.outcome.word());
         row.text(&run.started);
         row.number(&duration(run.seconds));
         for outcome in [Outcome::Ran, Outcome::Hit, Outcome::Failed] {

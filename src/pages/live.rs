@@ -2,7 +2,7 @@
 
 use super::PageError;
 use crate::cache::Cache;
-use crate::event::{EventKind, Outcome};
+use crate::event::EventKind;
 use crate::name::{RunId, StageName};
 use crate::report::html::{Table, served};
 use crate::report::numbers::{duration, short};
@@ -37,7 +37,7 @@ pub fn live_page(cache: &Cache, run: &RunId) -> Result<String, PageError> {
             }
             EventKind::StageFinished { stage, kind, outcome, seconds, error, .. } => {
                 let stage = stages.entry(stage).or_default();
-                (stage.kind, stage.state, stage.seconds, stage.progress) = (kind, word(outcome), Some(seconds), None);
+                (stage.kind, stage.state, stage.seconds, stage.progress) = (kind, outcome.word(), Some(seconds), None);
                 stage.why = error.unwrap_or_else(|| std::mem::take(&mut stage.why));
             }
             EventKind::Progress { stage, done, total, unit } => {
@@ -115,14 +115,4 @@ fn events(cache: &Cache, run: &RunId) -> std::io::Result<impl Iterator<Item = st
         _ => None,
     };
     Ok(lines.into_iter().flatten())
-}
-
-fn word(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Ran => "ran",
-        Outcome::Hit => "hit",
-        Outcome::Failed => "failed",
-        Outcome::Skipped => "skipped",
-        Outcome::Cancelled => "cancelled",
-    }
 }

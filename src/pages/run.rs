@@ -55,7 +55,7 @@ fn summary(run: &RunRecord) -> Vec<(&'static str, String)> {
     let saved: f64 = run.steps.iter().filter_map(|step| step.from.as_ref()).map(|from| from.seconds).sum();
     let mut terms = vec![
         ("run", run.run.to_string()),
-        ("outcome", outcome(run.outcome).to_owned()),
+        ("outcome", run.outcome.word().to_owned()),
         ("began", run.started.clone()),
         ("took", duration(run.seconds)),
         ("stages run", count(Outcome::Ran).to_string()),
@@ -85,12 +85,4 @@ fn failures(run: &RunRecord) -> Vec<String> {
     }
     failures.extend(run.unpublished.values().cloned());
     failures
-}
-
-pub fn outcome(outcome: RunOutcome) -> &'static str {
-    match outcome {
-        RunOutcome::Succeeded => "succeeded",
-        RunOutcome::Failed => "failed",
-        RunOutcome::Cancelled => "cancelled",
-    }
 }
