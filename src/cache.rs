@@ -389,7 +389,7 @@ impl Cache {
 
     /// Reads a run's record; `None` where there is none or it is damaged (`problems` of verify names it).
     pub fn run(&self, run: &RunId) -> Result<Option<RunRecord>, CacheError> {
-        Ok(self.runs.read(run)?.and_then(Result::ok))
+        Ok(self.runs.read(run).and_then(Result::ok))
     }
 
     /// Puts the signed statement of a run beside its record.
@@ -420,8 +420,7 @@ impl Cache {
     /// Writes a finished run's record, chained to the one before it.
     pub fn commit_run(&self, record: RunRecord) -> Result<(), CacheError> {
         let session = self.session()?;
-        self.store.sync()?;
-        self.runs.commit(record, || session.path())?;
+        self.runs.commit(record, || session.path(), &self.store)?;
         self.ledger.flush();
         Ok(())
     }
@@ -525,9 +524,7 @@ impl Claim {
             Some(old) => Some(cache.put_bytes(&old)?),
             None => None,
         };
-        // Bytes before record: a crash here leaves garbage, not a lie.
-        cache.store.sync()?;
-        let committed = cache.records.publish(&session.path(), &record, &cache.ledger)?;
+        let committed = cache.records.publish(&session.path(), &record, &cache.store, &cache.ledger)?;
         cache.ledger.made(&record, committed);
         match fs_err::remove_dir_all(cache.scratch(record.key)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),

@@ -1,30 +1,66 @@
 //! Files that are wholly there or not there at all, also after a power cut.
 
+use fs_err::File;
 use std::io::{self, Write};
 use std::path::Path;
+use std::thread;
+
+/// So many files are waited for at once.
+const AT_ONCE: usize = 8;
 
 /// Makes the names in a folder durable.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
-    fs_err::File::open(dir)?.sync_all()
+    File::open(dir)?.sync_all()
+}
+
+/// Makes files, and the names in folders, durable. A file system does so for all that ask at once in about the time
+/// that it takes for one.
+pub fn sync_together(files: &[File]) -> io::Result<()> {
+    let Some((first, others)) = files.split_first() else { return Ok(()) };
+    let sync = |files: &[File]| files.iter().try_for_each(File::sync_all);
+    thread::scope(|scope| {
+        let shares = others.chunks(others.len().div_ceil(AT_ONCE).max(1));
+        let syncing: Vec<_> =
+            shares.map(|share| (share, thread::Builder::new().spawn_scoped(scope, move || sync(share)))).collect();
+        let mut done = first.sync_all();
+        for (share, thread) in syncing {
+            // Where the system gives no thread, this one does it.
+            let synced = thread.map_or_else(|_| sync(share), |thread| thread.join().expect("syncing does not panic"));
+            done = done.and(synced);
+        }
+        done
+    })
 }
 
 /// Makes a folder, its own name durable too where it is new.
 pub fn make_dir(dir: &Path) -> io::Result<()> {
+    match dir.parent() {
+        Some(above) if make_dir_unsynced(dir)? => sync_dir(above),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a folder, whose name is not durable yet; gives whether it is new.
+pub fn make_dir_unsynced(dir: &Path) -> io::Result<bool> {
     match fs_err::create_dir(dir) {
-        Ok(()) => dir.parent().map_or(Ok(()), sync_dir),
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(e) => Err(e),
     }
 }
 
+/// Writes a new file, whose bytes are not durable yet; leaves nothing behind where that fails.
+pub fn write_unsynced(path: &Path, bytes: &[u8]) -> io::Result<File> {
+    let mut file = File::create_new(path)?;
+    file.write_all(bytes).inspect_err(|_| {
+        let _ = fs_err::remove_file(path);
+    })?;
+    Ok(file)
+}
+
 /// Writes a new file and makes its bytes durable; leaves nothing behind where that fails.
 pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let write = || {
-        let mut file = fs_err::File::create_new(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().inspect_err(|_| {
+    write_unsynced(path, bytes)?.sync_all().inspect_err(|_| {
         let _ = fs_err::remove_file(path);
     })
 }
@@ -38,9 +74,14 @@ pub fn replace(temp: &Path, to: &Path, bytes: &[u8]) -> io::Result<()> {
 /// Gives a file of durable bytes its name, durable too; the name's folder is made where there is none.
 pub fn place(temp: &Path, to: &Path) -> io::Result<()> {
     let dir = to.parent().expect("a file of the cache has a folder");
-    make_dir(dir)?;
-    fs_err::rename(temp, to).inspect_err(|_| {
+    let name = || {
+        let is_new = make_dir_unsynced(dir)?;
+        fs_err::rename(temp, to)?;
+        let above = dir.parent().filter(|_| is_new);
+        Ok([Some(dir), above].into_iter().flatten().map(File::open).collect::<io::Result<Vec<File>>>()?)
+    };
+    let folders = name().inspect_err(|_: &io::Error| {
         let _ = fs_err::remove_file(temp);
     })?;
-    sync_dir(dir)
+    sync_together(&folders)
 }

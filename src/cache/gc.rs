@@ -107,7 +107,7 @@ impl Cache {
         let (mut paths, mut published) = (BTreeSet::new(), BTreeSet::new());
         let mut recent = policy.keep_runs;
         for id in &newest {
-            let run = match self.runs.read(id)? {
+            let run = match self.runs.read(id) {
                 Some(Ok(run)) => run,
                 Some(Err(what)) => return Err(unsure(format!("the record of run {id} {what}"))),
                 // It is under way, or was killed.

@@ -2,6 +2,7 @@
 
 use super::ledger::{Generation, Ledger, set_aside};
 use super::stamp::{self, Stamp, now};
+use super::store::Store;
 use super::{durable, seal};
 use crate::action::{ActionKey, ActionRecord, Cost};
 use crate::artifact::Artifact;
@@ -100,18 +101,30 @@ impl Records {
         Ok((bytes, stamp))
     }
 
-    /// Writes a record in one step; gives the change of the generation.
-    pub fn publish(&self, temp: &Path, record: &ActionRecord, ledger: &Ledger) -> io::Result<Generation> {
+    /// Writes a record in one step, after all that it relies on; gives the change of the generation.
+    pub fn publish(
+        &self,
+        temp: &Path,
+        record: &ActionRecord,
+        store: &Store,
+        ledger: &Ledger,
+    ) -> io::Result<Generation> {
         let path = self.path(record.key);
         let mut change = Generation::default();
         if let Ok(old) = fs_err::symlink_metadata(&path) {
             change.subtract(record.key, Stamp::of(&old));
         }
         let bytes = seal::seal(record);
-        durable::write_new(temp, &bytes)?;
-        let file = fs_err::File::open(temp)?;
+        let file = durable::write_unsynced(temp, &bytes)?;
         let modified = stamp::set_modified_now(&file)?;
-        durable::place(temp, &path)?;
+        let place = || {
+            // Bytes before record: a crash here leaves garbage, not a lie.
+            store.sync_with(vec![file.try_clone()?])?;
+            durable::place(temp, &path)
+        };
+        place().inspect_err(|_| {
+            let _ = fs_err::remove_file(temp);
+        })?;
         // The file that we hold, if it still is the one at that name: it was private until now.
         let (ours, there) = (Stamp::of(&file.metadata()?), Stamp::of(&fs_err::symlink_metadata(&path)?));
         if ours == there {

@@ -2,6 +2,7 @@
 
 use super::chain::Chain;
 use super::records::list;
+use super::store::Store;
 use super::{CacheError, RunRecord, durable, lock, seal};
 use crate::digest::Digest;
 use crate::name::RunId;
@@ -54,22 +55,23 @@ impl Runs {
         let second = |id: &RunId| id.as_str()[..15].to_owned();
         for together in ids.chunk_by_mut(|a, b| second(a) == second(b)) {
             if together.len() > 1 {
-                self.follow_chain(together)?;
+                self.follow_chain(together);
             }
         }
         Ok(ids)
     }
 
     /// Orders runs as they are chained; those without a record come last.
-    fn follow_chain(&self, ids: &mut [RunId]) -> io::Result<()> {
+    fn follow_chain(&self, ids: &mut [RunId]) {
         let (mut next, mut starts, mut unended, mut digests) = (BTreeMap::new(), Vec::new(), Vec::new(), Vec::new());
         for id in ids.iter() {
-            match self.bytes(id)? {
-                Some(bytes) => {
+            // What can't be read has no place in the chain, and hides none of the others.
+            match self.bytes(id) {
+                Ok(Some(bytes)) => {
                     let previous = check(&bytes, id).ok().and_then(|record| record.previous);
                     digests.push((Digest::of(&bytes), previous, id.clone()));
                 }
-                None => unended.push(id.clone()),
+                Ok(None) | Err(_) => unended.push(id.clone()),
             }
         }
         for (digest, previous, id) in &digests {
@@ -87,7 +89,6 @@ impl Runs {
         }
         ordered.extend(unended);
         ids.clone_from_slice(&ordered);
-        Ok(())
     }
 
     /// The bytes of a run's record; `None` where the run has none, as when it was killed.
@@ -99,13 +100,26 @@ impl Runs {
         }
     }
 
-    /// Reads a run's record; an error says what is wrong with it.
-    pub fn read(&self, run: &RunId) -> io::Result<Option<Result<RunRecord, String>>> {
-        Ok(self.bytes(run)?.map(|bytes| check(&bytes, run)))
+    /// The bytes of a record that the next one may follow. Where a folder stands in place of its file, there is none, as
+    /// if it had been removed; a file that can't be read now may be the end of the chain, and is an error.
+    fn standing(&self, run: &RunId) -> io::Result<Option<Vec<u8>>> {
+        match self.bytes(run) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory) => Ok(None),
+            bytes => bytes,
+        }
     }
 
-    /// Writes a run's record, chained to the one recorded before it.
-    pub fn commit(&self, mut record: RunRecord, temp: impl Fn() -> PathBuf) -> Result<(), CacheError> {
+    /// Reads a run's record; an error says what is wrong with it, also where another's file can't be read: one such
+    /// record must not hide all others.
+    pub fn read(&self, run: &RunId) -> Option<Result<RunRecord, String>> {
+        match self.bytes(run) {
+            Ok(bytes) => bytes.map(|bytes| check(&bytes, run)),
+            Err(e) => Some(Err(unreadable(&e))),
+        }
+    }
+
+    /// Writes a run's record, after all that it relies on, chained to the one recorded before it.
+    pub fn commit(&self, mut record: RunRecord, temp: impl Fn() -> PathBuf, store: &Store) -> Result<(), CacheError> {
         // One at a time, so that the chain has no forks.
         let mut lock = lock::take(&self.lock)?;
         record.previous = match (self.head()?, noted(&mut lock)?) {
@@ -122,20 +136,19 @@ impl Runs {
         durable::make_dir(&dir)?;
         let head = Head { run: record.run, digest: Digest::of(&bytes) };
         let (record, named) = (temp(), temp());
-        durable::write_new(&record, &bytes)?;
-        durable::write_new(&named, &seal::seal(&head))?;
-        // Both are on the disk: they get their names in this order, and the disk is waited for once.
+        let files = [durable::write_unsynced(&record, &bytes)?, durable::write_unsynced(&named, &seal::seal(&head))?];
+        store.sync_with(files.into_iter().chain([lock.try_clone()?]).collect())?;
+        // All are on the disk, the note too: they get their names in this order.
         fs_err::rename(&record, self.file(&head.run))?;
         fs_err::rename(&named, self.head_file())?;
-        durable::sync_dir(&dir)?;
-        Ok(durable::sync_dir(&self.dir)?)
+        Ok(durable::sync_together(&[File::open(&dir)?, File::open(&self.dir)?])?)
     }
 
     /// The end of the chain, from the file that names it and the run that was noted last; `None` where they don't go
     /// together, because the file was put back to an older one.
     fn end_near(&self, head: &Head, last: &RunId) -> io::Result<Option<Digest>> {
         // A writer may be killed before it wrote its record, or before it named it in that file.
-        let unnamed = if *last == head.run { None } else { self.bytes(last)? };
+        let unnamed = if *last == head.run { None } else { self.standing(last)? };
         Ok(match unnamed {
             None => Some(head.digest),
             Some(bytes) => {
@@ -149,7 +162,7 @@ impl Runs {
     fn end(&self) -> io::Result<Option<Digest>> {
         let mut chain = Chain::default();
         for id in self.ids()? {
-            if let Some(bytes) = self.bytes(&id)? {
+            if let Some(bytes) = self.standing(&id)? {
                 chain.add(&id, Digest::of(&bytes), check(&bytes, &id).ok().as_ref());
             }
         }
@@ -178,7 +191,8 @@ fn noted(lock: &mut File) -> io::Result<Option<RunId>> {
     Ok(std::str::from_utf8(&bytes).ok().and_then(|run| RunId::parse(run).ok()))
 }
 
-/// Notes in the lock's file, durably, whose record is about to be written: what is found after a kill or a power cut.
+/// Notes in the lock's file whose record is about to be written. On the disk before that record has its name, it is found
+/// after a kill or a power cut.
 fn note(lock: &mut File, run: &RunId) -> io::Result<()> {
     let name = run.as_str().as_bytes();
     // Names are of one length: written over the one before, it costs no change of the file's size.
@@ -186,12 +200,16 @@ fn note(lock: &mut File, run: &RunId) -> io::Result<()> {
         lock.set_len(0)?;
     }
     lock.rewind()?;
-    lock.write_all(name)?;
-    lock.sync_data()
+    lock.write_all(name)
 }
 
 /// Reads a run record, and checks that it is that of `run`.
 pub fn check(bytes: &[u8], run: &RunId) -> Result<RunRecord, String> {
     let record: RunRecord = seal::open(bytes)?;
     if record.run == *run { Ok(record) } else { Err("is the record of another run".to_owned()) }
+}
+
+/// What is wrong with a record that the system doesn't let us read.
+pub fn unreadable(error: &io::Error) -> String {
+    format!("can't be read ({})", error.kind())
 }

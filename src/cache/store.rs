@@ -10,12 +10,14 @@ use super::stamp::{self, Stamp, now};
 use super::tree::{self, refused};
 use crate::artifact::{Artifact, Format, Layout};
 use crate::digest::Digest;
+use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The folder `objects/`.
 #[derive(Debug)]
@@ -23,8 +25,9 @@ pub struct Store {
     dir: PathBuf,
     quarantine: PathBuf,
     gate: Gate,
-    /// Shards with names that may not be durable yet.
-    unsynced: Mutex<BTreeSet<PathBuf>>,
+    /// Folders with names that may not be durable yet, each with the number of the newest such name.
+    unsynced: Mutex<BTreeMap<PathBuf, u64>>,
+    named: AtomicU64,
 }
 
 /// What is at an object's path.
@@ -38,7 +41,7 @@ pub enum State {
 impl Store {
     pub fn new(root: &Path) -> Self {
         let (dir, quarantine) = (root.join("objects"), root.join("quarantine"));
-        Self { dir, quarantine, gate: Gate::new(root), unsynced: Mutex::default() }
+        Self { dir, quarantine, gate: Gate::new(root), unsynced: Mutex::default(), named: AtomicU64::new(0) }
     }
 
     pub fn path(&self, digest: Digest) -> PathBuf {
@@ -146,7 +149,7 @@ impl Store {
     fn take_in(
         &self,
         path: &Path,
-        file: &fs_err::File,
+        file: &File,
         looked: Option<Stamp>,
         digest: Digest,
         session: &Session,
@@ -165,7 +168,7 @@ impl Store {
                 let _ = fs_err::remove_file(&temp);
                 return Err(refused(format!("{} changed while it was stored", path.display())));
             }
-            fs_err::File::open(&temp)?.sync_all()?;
+            File::open(&temp)?.sync_all()?;
             fs_err::remove_file(path)?;
         }
         self.publish(&temp, digest, looked.filter(|_| moved), ledger)
@@ -192,7 +195,7 @@ impl Store {
         let to = self.path(digest);
         let shard = to.parent().expect("an object has a shard");
         let publish = || {
-            let file = fs_err::File::open(temp)?;
+            let file = File::open(temp)?;
             file.set_permissions(std::fs::Permissions::from_mode(0o444))?;
             let is_private = match looked {
                 None => true,
@@ -215,35 +218,65 @@ impl Store {
         publish().inspect_err(|_: &io::Error| {
             let _ = fs_err::remove_file(temp);
         })?;
-        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(shard.to_owned());
+        self.note(shard);
         Ok(())
     }
 
     /// Makes the folder of an object; its own name is durable after `sync`.
     fn make_shard(&self, shard: &Path) -> io::Result<()> {
-        match fs_err::create_dir(shard) {
-            Ok(()) => {
-                self.unsynced.lock().unwrap_or_else(PoisonError::into_inner).insert(self.dir.clone());
-                Ok(())
-            }
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(e) => Err(e),
+        if durable::make_dir_unsynced(shard)? {
+            self.note(&self.dir);
         }
+        Ok(())
     }
 
-    /// Makes all names given so far durable. Called before a record that relies on them is published.
-    pub fn sync(&self) -> io::Result<()> {
-        let shards = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
-        shards.iter().try_for_each(|shard| durable::sync_dir(shard))
+    /// Notes that a name was given in a folder.
+    fn note(&self, folder: &Path) {
+        self.unsynced().insert(folder.to_owned(), self.named.fetch_add(1, Ordering::Relaxed));
+    }
+
+    fn unsynced(&self) -> MutexGuard<'_, BTreeMap<PathBuf, u64>> {
+        self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes all names given so far durable, and `others` with them. Called before a record that relies on them gets its
+    /// own name.
+    pub fn sync_with(&self, mut others: Vec<File>) -> io::Result<()> {
+        // Noted until it is done: what one thread is about to sync, another one's record must not take for durable.
+        let noted = self.unsynced().clone();
+        for folder in noted.keys() {
+            others.push(File::open(folder)?);
+        }
+        durable::sync_together(&others)?;
+        self.unsynced().retain(|folder, name| noted.get(folder) != Some(name));
+        Ok(())
     }
 }
 
 /// Opens a file, and no link to one.
-fn open_plain(path: &Path) -> io::Result<fs_err::File> {
+fn open_plain(path: &Path) -> io::Result<File> {
     fs_err::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// How the ledger calls an object: no path of a user's begins so.
 fn memo_name(digest: Digest) -> Vec<u8> {
     [b"object ", &digest.as_bytes()[..]].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_counts_as_durable_once_its_folder_is_synced() {
+        let root = tempfile::tempdir().expect("a temporary folder");
+        let store = Store::new(root.path());
+        let shard = root.path().join("ab");
+        store.note(&shard);
+        assert!(store.sync_with(Vec::new()).is_err(), "there is no such folder");
+        assert_eq!(store.unsynced().len(), 1, "what was not synced is not forgotten");
+        fs_err::create_dir(&shard).expect("makes");
+        store.sync_with(Vec::new()).expect("syncs");
+        assert_eq!(store.unsynced().len(), 0);
+    }
 }

@@ -211,7 +211,15 @@ impl Cache {
         let mut chain = Chain::default();
         for run in self.runs.ids()? {
             // A run that was killed has no record: no damage.
-            let Some(bytes) = self.runs.bytes(&run)? else { continue };
+            let bytes = match self.runs.bytes(&run) {
+                Ok(bytes) => bytes,
+                Err(e) => {
+                    let what = runs::unreadable(&e);
+                    found.problems.push(Problem { file: self.relative(&self.runs.file(&run)), what });
+                    continue;
+                }
+            };
+            let Some(bytes) = bytes else { continue };
             found.runs += 1;
             let read = runs::check(&bytes, &run);
             chain.add(&run, Digest::of(&bytes), read.as_ref().ok());

@@ -17,7 +17,7 @@ pub(super) enum CliError {
     FailedQuietly,
     /// As `Input`, where everything has been said already.
     InputQuietly,
-    /// An integrity check could not be made: 3.
+    /// An integrity check could not be made, or what is to be shown is damaged: 3.
     Unchecked(String),
     /// An integrity check failed; the findings are printed already: 3.
     Integrity,

@@ -3,8 +3,8 @@
 use super::App;
 use super::exit::CliError;
 use super::printer::bytes;
-use super::select::{check_writable, output_named};
-use crate::artifact::Format;
+use super::select::{check_writable, check_writable_file, output_named};
+use crate::artifact::{Format, Layout};
 use crate::data::DataError;
 use crate::engine::{text_form, write_text};
 use std::path::PathBuf;
@@ -28,11 +28,14 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     } else {
         args.dest.clone()
     };
-    check_writable(&dest)?;
+    match artifact.layout {
+        Layout::File => check_writable_file(&dest)?,
+        Layout::Tree => check_writable(&dest)?,
+    }
     match text_form(&artifact, &dest) {
         Some(form) => {
             if !cache.verify_object(artifact.digest)? {
-                return Err(CliError::Failed(format!(
+                return Err(CliError::Unchecked(format!(
                     "{} ({}) is missing or damaged in the cache: run the pipeline again to rebuild it",
                     args.output,
                     artifact.digest.short()

@@ -64,7 +64,7 @@ pub(super) fn of_run(cache: &Cache, record: &RunRecord) -> Result<Metrics, CliEr
         let several = step.outputs.values().filter(|a| a.format == Format::Metrics).count() > 1;
         for (port, artifact) in step.outputs.iter().filter(|(_, a)| a.format == Format::Metrics) {
             if !cache.verify_object(artifact.digest)? {
-                return Err(CliError::Failed(format!(
+                return Err(CliError::Unchecked(format!(
                     "the metrics of {} ({}) are missing or damaged in the cache: run the pipeline again to rebuild them",
                     step.stage,
                     artifact.digest.short()
@@ -131,6 +131,8 @@ pub(super) fn is_detail(name: &str) -> bool {
 
 pub(super) fn number(value: &Value) -> String {
     match value.as_f64() {
+        // No number of a paper is so large: its digits would fill the line.
+        Some(x) if value.is_f64() && x.abs() >= 1e15 => format!("{x:.4e}"),
         Some(x) if value.is_f64() => format!("{x:.4}"),
         _ if value.is_null() => "none".to_owned(),
         _ => value.to_string(),

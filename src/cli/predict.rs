@@ -2,7 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
-use super::select::check_writable;
+use super::select::check_writable_file;
 use crate::data::export::{self, TextForm};
 use crate::huge_pages;
 use crate::name::PortName;
@@ -38,10 +38,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if !args.sequences.is_file() {
         return Err(CliError::input(format!("{}: no such file", args.sequences.display())));
     }
-    if args.output.is_dir() {
-        return Err(CliError::input(format!("{} is a folder: name a file", args.output.display())));
-    }
-    check_writable(&args.output)?;
+    check_writable_file(&args.output)?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = tempfile::tempdir()?;
     let sink = ProgressSink::new(app);

@@ -4,7 +4,7 @@ use super::App;
 use super::exit::CliError;
 use super::export::in_one_step;
 use super::printer::bytes;
-use super::select::{check_writable, run_named};
+use super::select::{check_writable_file, run_named};
 use crate::pages::{PageError, run_page};
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub(super) struct Args {
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     let record = run_named(&cache, args.run.as_deref())?;
-    check_writable(&args.output)?;
+    check_writable_file(&args.output)?;
     let page = run_page(&cache, &record)?;
     in_one_step(&args.output, page.as_bytes())?;
     let (run, file) = (&record.run, args.output.display());

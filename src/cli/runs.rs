@@ -14,7 +14,8 @@ use serde_json::json;
 )]
 pub(super) struct Args {
     /// Show this many
-    #[arg(short, long, value_name = "N", default_value_t = 20)]
+    #[arg(short, long, value_name = "N", default_value_t = 20,
+          value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     number: usize,
     /// Those of this pipeline alone: its name or its file
     #[arg(long, value_name = "PIPELINE")]

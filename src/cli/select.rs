@@ -93,6 +93,14 @@ pub(super) fn check_writable(path: &Path) -> Result<(), CliError> {
     })
 }
 
+/// As `check_writable`, where a folder will not do.
+pub(super) fn check_writable_file(path: &Path) -> Result<(), CliError> {
+    if path.as_os_str().as_encoded_bytes().ends_with(b"/") || path.is_dir() {
+        return Err(CliError::input(format!("{} is a folder: name a file", path.display())));
+    }
+    check_writable(path)
+}
+
 /// The newest run that `wanted` accepts.
 pub(super) fn newest_run(cache: &Cache, wanted: impl Fn(&RunRecord) -> bool) -> Result<Option<RunRecord>, CliError> {
     for id in cache.runs()?.into_iter().rev() {

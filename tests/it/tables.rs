@@ -99,6 +99,58 @@ fn runs_are_narrowed_by_pipeline_outcome_day_and_words() {
 }
 
 #[test]
+fn a_record_that_cant_be_read_hides_no_other() {
+    let ws = Workspace::with(PIPELINE);
+    ws.run(&[]);
+    let first = json(&ws, &["runs"])["runs"][0]["run"].as_str().expect("a run").to_owned();
+    ws.run(&["--set", "rows=200"]);
+    let second = json(&ws, &["runs"])["runs"][0]["run"].as_str().expect("a run").to_owned();
+    // A folder in place of a record's file, and a file in place of a run's folder.
+    fs_err::remove_file(ws.path(&format!("cache/runs/{first}/run.json"))).expect("removes");
+    fs_err::create_dir(ws.path(&format!("cache/runs/{first}/run.json"))).expect("makes");
+    ws.write("cache/runs/20990101-000000-0000", "");
+
+    let runs = json(&ws, &["runs"]);
+    assert_eq!(runs["runs"].as_array().expect("a list").len(), 1);
+    assert_eq!(runs["runs"][0]["run"], second.as_str());
+    assert_eq!(runs["unfinished"], serde_json::json!(["20990101-000000-0000", first]));
+    assert_eq!(json(&ws, &["metrics"])["run"], second.as_str());
+    assert_eq!(ws.cistage(&["audit", "out/rows.parquet"]).code, 0);
+    let verify = ws.cistage(&["cache", "verify"]);
+    assert!(
+        verify.code == 3
+            && verify.stdout.contains("can't be read (is a directory)")
+            && verify.stdout.contains("20990101"),
+        "{}{}",
+        verify.stdout,
+        verify.stderr
+    );
+    assert_eq!(ws.run(&["--set", "rows=200"]), ["a hit", "b hit"]);
+    assert_eq!(ws.run(&["--set", "rows=100"]), ["a ran", "b ran"]);
+}
+
+#[test]
+fn numbers_that_are_damaged_are_no_numbers() {
+    let ws = Workspace::with(PIPELINE);
+    ws.run(&[]);
+    for entry in walk(&ws.path("cache/objects")) {
+        fs_err::remove_file(entry).expect("removes");
+    }
+    let metrics = ws.cistage(&["metrics"]);
+    assert!(metrics.code == 3 && metrics.stderr.contains("missing or damaged"), "{}", metrics.stderr);
+    let got = ws.cistage(&["get", "b.rows", "rows.tsv"]);
+    assert!(got.code == 3 && !ws.exists("rows.tsv"), "{}", got.stderr);
+    for bad in [&["report", "-o", "new/"][..], &["get", "b.rows", "new/"], &["runs", "-n", "0"]] {
+        assert_eq!(ws.cistage(bad).code, 2, "{bad:?}");
+    }
+}
+
+fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = fs_err::read_dir(dir).expect("lists").map(|entry| entry.expect("an entry").path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
 fn the_machine_and_the_manual_are_described() {
     let ws = Workspace::new();
     let findings = json(&ws, &["doctor"])["findings"].as_array().expect("a list").clone();
