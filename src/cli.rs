@@ -36,6 +36,7 @@ mod runs;
 mod schema;
 mod select;
 mod serve;
+mod shell;
 mod show;
 mod why;
 
@@ -110,6 +111,8 @@ enum Command {
     Metrics(metrics::Args),
     /// Write one run as a self-contained HTML page: graph, numbers, curves, lineage
     Report(report::Args),
+    /// Open a shell in the work directory of a command stage, made again as a run gave it to its program
+    Shell(shell::Args),
     /// Copy an output of the newest run that has it
     Get(get::Args),
     /// Predict expression with a model folder
@@ -185,6 +188,7 @@ fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::Show(args) => show::run(app, &args),
         Command::Metrics(args) => metrics::run(app, &args),
         Command::Report(args) => report::run(app, &args),
+        Command::Shell(args) => shell::run(app, &args),
         Command::Get(args) => get::run(app, &args),
         Command::Predict(args) => predict::run(app, &args),
         Command::Graph(args) => graph::run(app, &args),

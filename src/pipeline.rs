@@ -128,11 +128,9 @@ pub fn load(file: &Path, options: &Options) -> Result<Plan, Problems> {
     plan_of(file, read(file)?, options, sniff::check)
 }
 
-/// Makes a plan as [`load`] does, of a text alone: files are not looked at. For the fuzz targets, whose findings must
-/// not depend on what a machine has on its disk.
-#[doc(hidden)]
-pub fn plan_of_text(text: &str, options: &Options) -> Result<Plan, Problems> {
-    plan_of(Path::new("p.yaml"), text.to_owned(), options, |_, _| Ok(()))
+/// Makes a plan as [`load`] does, of the text that `file` has or had: the files that it names are not looked at.
+pub fn plan_of_text(file: &Path, text: &str, options: &Options) -> Result<Plan, Problems> {
+    plan_of(file, text.to_owned(), options, |_, _| Ok(()))
 }
 
 fn plan_of(file: &Path, text: String, options: &Options, look: sniff::Look) -> Result<Plan, Problems> {

@@ -23,7 +23,7 @@ mod synthesize;
 mod train;
 mod train_tokenizer;
 
-pub use command::{Command, Declared, shell};
+pub use command::{Command, Declared, Invocation, shell};
 pub use compare::Compare;
 pub use evaluate::Evaluate;
 pub use import_sequences::{ImportSequences, Labels};

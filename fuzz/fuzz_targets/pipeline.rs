@@ -9,6 +9,7 @@ use cistage::digest::canonical;
 use cistage::pipeline::{Options, Plan, Source, plan_of_text};
 use libfuzzer_sys::fuzz_target;
 use std::collections::BTreeMap;
+use std::path::Path;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut parts = bytes.split(|&byte| byte == 0xff).map(std::str::from_utf8);
@@ -21,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
             _ => options.sets.push(part.to_owned()),
         }
     }
-    match plan_of_text(text, &options) {
+    match plan_of_text(Path::new("p.yaml"), text, &options) {
         Err(problems) => {
             assert!(!problems.0.is_empty(), "a refusal says why");
             assert!(!problems.to_string().is_empty());

@@ -16,12 +16,15 @@ pub(super) struct TerminalReporter {
     verbose: bool,
     bars: Option<MultiProgress>,
     running: Mutex<BTreeMap<String, Running>>,
+    /// The first command stage that failed.
+    failed_command: OnceLock<String>,
     /// Why an event could not be written to stdout.
     unwritten: OnceLock<String>,
 }
 
 #[derive(Default)]
 struct Running {
+    is_command: bool,
     bar: Option<ProgressBar>,
     numbers: BTreeMap<String, f64>,
     pace: Pace,
@@ -35,6 +38,7 @@ impl TerminalReporter {
             verbose,
             bars: live.then(MultiProgress::new),
             running: Mutex::default(),
+            failed_command: OnceLock::new(),
             unwritten: OnceLock::new(),
         }
     }
@@ -60,8 +64,8 @@ impl TerminalReporter {
             EventKind::RunStarted { run, pipeline, stages } => {
                 self.say(&format!("run {run}: {pipeline}, {} stages", stages.len()));
             }
-            EventKind::StageStarted { stage, because, .. } => {
-                let mut state = Running::default();
+            EventKind::StageStarted { stage, kind, because, .. } => {
+                let mut state = Running { is_command: kind == "command", ..Running::default() };
                 if let Some(bars) = &self.bars {
                     let bar = bars.add(ProgressBar::new_spinner());
                     bar.set_prefix(stage.to_string());
@@ -129,6 +133,9 @@ impl TerminalReporter {
                 if let Some(bar) = state.bar {
                     bar.finish_and_clear();
                 }
+                if state.is_command && *outcome == Outcome::Failed {
+                    self.failed_command.get_or_init(|| stage.to_string());
+                }
                 self.finished(
                     stage.as_str(),
                     *outcome,
@@ -173,6 +180,11 @@ impl TerminalReporter {
                 }
                 let word = self.printer.paint_err(text, look);
                 self.say(&format!("{word}: {} in {}", counts.join(", "), duration(*seconds)));
+                if let Some(stage) = self.failed_command.get() {
+                    self.say(&format!(
+                        "  `cistage shell {stage}` makes its work directory again, for you to look into"
+                    ));
+                }
             }
         }
     }

@@ -243,8 +243,7 @@ impl Attempt<'_> {
         for (port, source) in &self.action.step.inputs {
             let artifact = &self.action.inputs[port].artifact;
             let path = if let StageKind::Command(command) = &self.action.step.kind {
-                let ending = command.endings.get(port.as_str()).map_or("", String::as_str);
-                let copy = work.out.join("in").join(format!("{port}{ending}"));
+                let copy = work.out.join(command.input_path(port));
                 if paths.is_empty() {
                     fs_err::create_dir(work.out.join("in"))?;
                 }

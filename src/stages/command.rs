@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use shell::{Piece, Place};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -55,6 +55,13 @@ pub struct Command {
     pub secrets: BTreeMap<String, String>,
 }
 
+/// A program with its arguments, and all that it sees of the environment.
+#[derive(Debug)]
+pub struct Invocation {
+    pub argv: Vec<OsString>,
+    pub variables: BTreeMap<String, OsString>,
+}
+
 /// An output that a program promises.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -95,7 +102,7 @@ impl Stage for Command {
     }
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
-        let references = References::of(self, ctx);
+        let references = References::of(self, &ctx.inputs, &ctx.output_dir);
         let mut program = self.program(&references)?;
         if let Some(notes) = &ctx.trace {
             program = traced(&program, notes)?;
@@ -130,6 +137,26 @@ impl Stage for Command {
 }
 
 impl Command {
+    /// Where the program finds an input, below its work directory.
+    pub fn input_path(&self, port: &PortName) -> PathBuf {
+        let ending = self.endings.get(port.as_str()).map_or("", String::as_str);
+        Path::new("in").join(format!("{port}{ending}"))
+    }
+
+    /// What the stage starts in the directory `work`, where copies of its inputs are; its empty homes are made in
+    /// `private`.
+    pub fn invocation(
+        &self,
+        inputs: &BTreeMap<PortName, PathBuf>,
+        work: &Path,
+        private: &Path,
+    ) -> Result<Invocation, StageError> {
+        let references = References::of(self, inputs, work);
+        let program = self.program(&references)?;
+        let argv = std::iter::once(program.get_program()).chain(program.get_args()).map(OsStr::to_owned).collect();
+        Ok(Invocation { argv, variables: self.variables(&references, private)? })
+    }
+
     /// What to start, with its arguments.
     fn program(&self, references: &References) -> Result<process::Command, StageError> {
         if let Some(argv) = &self.argv {
@@ -265,9 +292,9 @@ struct Reference {
 
 impl References {
     /// Paths are relative to the work directory, in which the program starts: they are the same at each execution.
-    fn of(command: &Command, ctx: &StageContext<'_>) -> Self {
-        let inputs = ctx.inputs.iter().map(|(port, path)| {
-            let path = path.strip_prefix(&ctx.output_dir).unwrap_or(path);
+    fn of(command: &Command, inputs: &BTreeMap<PortName, PathBuf>, work: &Path) -> Self {
+        let inputs = inputs.iter().map(|(port, path)| {
+            let path = path.strip_prefix(work).unwrap_or(path);
             (format!("in.{port}"), path.to_string_lossy().into_owned())
         });
         let outputs = command.out.iter().map(|(port, declared)| (format!("out.{port}"), declared.path.clone()));

@@ -16,6 +16,7 @@ mod pages;
 mod readme;
 mod secrets;
 mod serve;
+mod shell;
 mod size;
 mod tables;
 mod text_forms;
