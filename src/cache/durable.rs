@@ -78,7 +78,7 @@ pub fn place(temp: &Path, to: &Path) -> io::Result<()> {
         let is_new = make_dir_unsynced(dir)?;
         fs_err::rename(temp, to)?;
         let above = dir.parent().filter(|_| is_new);
-        Ok([Some(dir), above].into_iter().flatten().map(File::open).collect::<io::Result<Vec<File>>>()?)
+        [Some(dir), above].into_iter().flatten().map(File::open).collect::<io::Result<Vec<File>>>()
     };
     let folders = name().inspect_err(|_: &io::Error| {
         let _ = fs_err::remove_file(temp);

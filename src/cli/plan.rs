@@ -9,6 +9,9 @@ use crate::pipeline::Plan;
 use crate::provenance;
 use serde_json::{Value, json};
 
+/// Beyond this much work, `run` wants to hear `--yes`.
+pub(super) const LONG: f64 = 86_400.0; // seconds
+
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cistage plan pipeline.yaml --set epochs=5\n  cistage plan pipeline.yaml --format json"
@@ -35,13 +38,11 @@ pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliEr
     if app.printer.json {
         return app.printer.json(&json!({ "stages": steps.iter().map(as_json).collect::<Vec<_>>() }));
     }
-    let rows: Vec<Vec<String>> = steps
-        .iter()
-        .map(|step| {
-            let style = if step.verdict == Verdict::Hit { Style::Good } else { Style::Note };
-            vec![app.printer.paint(word(step.verdict), style), step.step.to_string(), reason(step)]
-        })
-        .collect();
+    let mut rows = vec![["", "stage", "time", "why"].map(|head| app.printer.paint(head, Style::Dim)).to_vec()];
+    rows.extend(steps.iter().map(|step| {
+        let style = if step.verdict == Verdict::Hit { Style::Good } else { Style::Note };
+        vec![app.printer.paint(word(step.verdict), style), step.step.to_string(), time(step), reason(step)]
+    }));
     app.printer.document(&table(&rows, &[]))?;
     if app.verbose {
         for step in steps.iter().filter(|step| step.because.len() > 1) {
@@ -58,8 +59,36 @@ pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliEr
             app.printer.line(&format!("  {line}"))?;
         }
     }
-    let hits = steps.iter().filter(|s| s.verdict == Verdict::Hit).count();
-    app.printer.line(&format!("\n{} stages: {hits} cached, {} to run", steps.len(), steps.len() - hits))
+    app.printer.line(&format!("\n{}", total(&steps)))?;
+    let foretold: f64 = pending(&steps).filter_map(|step| step.estimate.seconds).sum();
+    if foretold > LONG {
+        let long = duration(foretold);
+        app.printer.warning(&format!("that is about {long} of work on this machine: `run` starts it with --yes alone"));
+    }
+    Ok(())
+}
+
+/// What an execution would take, and how one knows.
+fn time(step: &StepPlan) -> String {
+    match (step.verdict, step.estimate.seconds, step.as_last_time()) {
+        (Verdict::Hit, ..) | (_, None, None) => String::new(),
+        (_, Some(foretold), _) => format!("about {}", duration(foretold)),
+        (_, None, Some(last)) => format!("last {}", duration(last)),
+    }
+}
+
+/// How many stages are cached and how many are to run, and how long that takes, as far as one can tell.
+fn total(steps: &[StepPlan]) -> String {
+    let (hits, others): (Vec<&StepPlan>, Vec<&StepPlan>) = steps.iter().partition(|s| s.verdict == Verdict::Hit);
+    let saved: f64 = hits.iter().filter_map(|step| step.last).sum();
+    let saving = if saved < 1.0 { String::new() } else { format!(", saving {}", duration(saved)) };
+    let known: Vec<f64> = others.iter().filter_map(|step| step.estimate.seconds.or(step.as_last_time())).collect();
+    let takes = if known.is_empty() { String::new() } else { format!(", about {}", duration(known.iter().sum())) };
+    let unknown = match (others.len() - known.len(), known.len()) {
+        (0, _) | (_, 0) => String::new(),
+        (n, _) => format!(" and the time of {n} that can't be foretold"),
+    };
+    format!("{} stages: {} cached{saving}; {} to run{takes}{unknown}", steps.len(), hits.len(), others.len())
 }
 
 /// The first reason, and what an execution would go on from.
@@ -120,6 +149,7 @@ fn as_json(step: &StepPlan) -> Value {
         "key": step.key,
         "because": step.because,
         "note": step.note,
+        "last_seconds": step.last,
         "estimate": { "samples": estimate.samples, "flops": estimate.flops, "seconds": estimate.seconds },
     })
 }

@@ -12,9 +12,6 @@ use crate::engine::{self, EngineError, Interrupt, RunOptions};
 use crate::event::RunOutcome;
 use crate::provenance;
 
-/// Beyond this much work, `run` wants to hear `--yes`.
-const LONG: f64 = 86_400.0; // seconds
-
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  cistage run pipeline.yaml\n  cistage run pipeline.yaml --profile demo --set per_bin=200\n  cistage run pipeline.yaml --to evaluate --keep-going"
@@ -134,7 +131,7 @@ fn announce_cost(
             app.printer.note(&format!("  {line}"));
         }
     }
-    if seconds > LONG && !args.yes {
+    if seconds > plan::LONG && !args.yes {
         return Err(CliError::input_with_help(
             format!("this run would take about {} on this machine", duration(seconds)),
             "add --yes to start it all the same, or make it smaller: `--profile sample` trains a small model on a real file, \

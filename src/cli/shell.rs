@@ -87,8 +87,9 @@ fn enter(step: &StepRecord, made: &Reproduced, command: &[OsString]) -> Result<(
         program.env("PS1", format!("({}) \\w$ ", step.stage));
         program.envs(std::env::var_os("TERM").map(|term| ("TERM", term)));
     }
-    let status =
-        program.status().map_err(|e| CliError::input(format!("can't start {:?}: {e}", program.get_program())))?;
+    let status = program
+        .status()
+        .map_err(|e| CliError::input(format!("can't start {}: {e}", program.get_program().display())))?;
     // A person's shell ends with whatever its last command did.
     if status.success() || command.is_empty() { Ok(()) } else { Err(CliError::FailedQuietly) }
 }

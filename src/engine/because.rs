@@ -9,6 +9,13 @@ use crate::provenance::{self, Because, Earlier, differences};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
+/// Why a step executes, and what that took the last time, in seconds.
+#[derive(Default)]
+pub(super) struct Explained {
+    pub because: Vec<Because>,
+    pub last: Option<f64>,
+}
+
 /// The newest execution of each stage of a pipeline, read when first asked for: a run of hits never asks.
 pub(super) struct History<'a> {
     pipeline: &'a str,
@@ -27,20 +34,21 @@ impl<'a> History<'a> {
         manifest: &ActionManifest,
         damage: &[String],
         forced: bool,
-    ) -> Result<Vec<Because>, CacheError> {
-        if forced {
-            return Ok(vec![because("forced", step.name.as_str(), Value::Null, Value::Null)]);
-        }
-        if !damage.is_empty() {
-            return Ok(damage.iter().map(|what| because("missing-object", what, Value::Null, Value::Null)).collect());
-        }
-        let Some(earlier) = self.earlier(step, manifest)? else {
-            return Ok(vec![because("new", step.name.as_str(), Value::Null, Value::Null)]);
+    ) -> Result<Explained, CacheError> {
+        let earlier = self.earlier(step, manifest)?;
+        let last = earlier.as_ref().and_then(|earlier| earlier.seconds);
+        let one = |what, name: &str| vec![because(what, name, Value::Null, Value::Null)];
+        let because = match earlier {
+            _ if forced => one("forced", step.name.as_str()),
+            _ if !damage.is_empty() => damage.iter().flat_map(|what| one("missing-object", what)).collect(),
+            None => one("new", step.name.as_str()),
+            Some(earlier) => match placed(step, differences(&earlier.manifest, manifest)) {
+                // The same manifest, and yet a miss: its record is gone.
+                same if same.is_empty() => one("missing-object", "the record of this action"),
+                reasons => reasons,
+            },
         };
-        let reasons = placed(step, differences(&earlier.manifest, manifest));
-        // The same manifest, and yet a miss: its record is gone.
-        let gone = || vec![because("missing-object", "the record of this action", Value::Null, Value::Null)];
-        Ok(if reasons.is_empty() { gone() } else { reasons })
+        Ok(Explained { because, last })
     }
 
     /// Why a step may have to execute, as far as `known` inputs tell; `upstream` stages make the others.
@@ -50,13 +58,15 @@ impl<'a> History<'a> {
         known: &BTreeMap<PortName, Digest>,
         upstream: &[StageName],
         forced: bool,
-    ) -> Result<Vec<Because>, CacheError> {
+    ) -> Result<Explained, CacheError> {
         let mut reasons = Vec::new();
         if forced {
             reasons.push(because("forced", step.name.as_str(), Value::Null, Value::Null));
         }
         let so_far = super::manifest::manifest(step, known.clone());
-        match self.earlier(step, &so_far)? {
+        let earlier = self.earlier(step, &so_far)?;
+        let last = earlier.as_ref().and_then(|earlier| earlier.seconds);
+        match earlier {
             None => reasons.push(because("new", step.name.as_str(), Value::Null, Value::Null)),
             Some(earlier) => {
                 // Inputs that aren't known yet are taken as they were, so that only known differences show.
@@ -68,7 +78,7 @@ impl<'a> History<'a> {
             }
         }
         reasons.extend(upstream.iter().map(|name| because("upstream", name.as_str(), Value::Null, Value::Null)));
-        Ok(reasons)
+        Ok(Explained { because: reasons, last })
     }
 
     fn earlier(&self, step: &Step, now: &ActionManifest) -> Result<Option<Earlier>, CacheError> {

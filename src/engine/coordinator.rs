@@ -231,7 +231,7 @@ impl<'a> Coordinator<'a> {
             let message = format!("{what}: making it again");
             self.recorder.emit(EventKind::Warning { stage: Some(step.name.clone()), message });
         }
-        let because = self.history.explain(step, &manifest, &damage, forced)?;
+        let because = self.history.explain(step, &manifest, &damage, forced)?.because;
         self.tracks[i].because = because.iter().map(in_words).collect();
         self.tracks[i].manifest = Some(manifest);
         self.under_way.insert(key, Vec::new());

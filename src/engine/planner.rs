@@ -1,6 +1,6 @@
 //! What a run would do, and why, without doing it.
 
-use super::because::History;
+use super::because::{Explained, History};
 use super::sources::Sources;
 use super::{EngineError, Interrupt, RunOptions, capacity::Capacity, estimate, force, manifest, prefix};
 use crate::action::{ActionKey, ActionManifest};
@@ -40,8 +40,18 @@ pub struct StepPlan {
     /// The share of the work that is left.
     pub left: f64,
     pub estimate: Estimate,
+    /// What its newest earlier execution took, or the one that made what a hit serves, in seconds.
+    pub last: Option<f64>,
     /// `None` for what isn't made yet.
     pub inputs: BTreeMap<PortName, Option<Artifact>>,
+}
+
+impl StepPlan {
+    /// What its execution took the last time, in seconds, where the same may be expected: not with other parameters.
+    pub fn as_last_time(&self) -> Option<f64> {
+        let same = self.because.iter().all(|because| matches!(because.what.as_str(), "input" | "upstream" | "forced"));
+        self.last.filter(|_| same && self.estimate.seconds.is_none())
+    }
 }
 
 /// Foretells a run; executes nothing and writes no record.
@@ -87,7 +97,7 @@ fn foretell(
         inputs.iter().filter_map(|(port, artifact)| Some((port.clone(), artifact.as_ref()?.digest))).collect();
     let mut outputs = BTreeMap::new();
     let (mut note, mut left) = (None, 1.0);
-    let (verdict, key, because) = if known.len() < inputs.len() {
+    let (verdict, key, Explained { because, last }) = if known.len() < inputs.len() {
         let upstream = missing(step, &inputs);
         (Verdict::Waits, None, history.explain_waiting(step, &known, &upstream, forced)?)
     } else {
@@ -96,21 +106,21 @@ fn foretell(
         match if forced { Lookup::Miss { damage: Vec::new() } } else { cache.lookup(key)? } {
             Lookup::Hit(record) => {
                 outputs = record.outputs;
-                (Verdict::Hit, Some(key), Vec::new())
+                (Verdict::Hit, Some(key), Explained { last: Some(record.cost.wall_seconds), ..Explained::default() })
             }
             Lookup::Miss { damage } => {
-                let because = history.explain(step, &manifest, &damage, forced)?;
+                let explained = history.explain(step, &manifest, &damage, forced)?;
                 if !forced {
-                    (note, left) = goes_on(step, &manifest, &because, cache)?;
+                    (note, left) = goes_on(step, &manifest, &explained.because, cache)?;
                 }
-                (Verdict::Run, Some(key), because)
+                (Verdict::Run, Some(key), explained)
             }
         }
     };
     let kind = step.kind.name().to_owned();
     let estimate = Estimate::default();
     let step = step.name.clone();
-    Ok((StepPlan { step, kind, verdict, key, because, note, left, estimate, inputs }, outputs))
+    Ok((StepPlan { step, kind, verdict, key, because, note, left, estimate, last, inputs }, outputs))
 }
 
 /// What an execution would go on from, or why it can't where one would expect it; and the share of the work that is left.

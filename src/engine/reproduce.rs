@@ -156,7 +156,6 @@ fn quoted(word: &OsStr) -> Vec<u8> {
 mod tests {
     use super::quoted;
     use std::ffi::OsStr;
-    use std::fs::Permissions;
 
     #[test]
     fn a_shell_reads_a_quoted_word_as_it_is() {

@@ -33,6 +33,8 @@ pub struct Earlier {
     pub run: Option<RunId>,
     /// The name it had there.
     pub stage: StageName,
+    /// What it took, where that is still known.
+    pub seconds: Option<f64>,
 }
 
 impl<'a> History<'a> {
@@ -90,8 +92,13 @@ impl<'a> History<'a> {
         let (ours, others): (Vec<Place>, Vec<Place>) = places.iter().partition(|(r, _)| runs[*r].pipeline == pipeline);
         for (r, s) in ours.into_iter().chain(others) {
             let Some(key) = runs[r].steps[s].key else { continue };
-            if let Some(manifest) = self.cache.manifest(key)? {
-                return Ok(Some(Earlier { key, manifest, run: Some(runs[r].run.clone()), stage: stage.clone() }));
+            let (manifest, seconds) = match self.cache.record(key)? {
+                Some(record) => (Some(record.manifest), Some(record.cost.wall_seconds)),
+                None => (self.cache.manifest(key)?, None),
+            };
+            if let Some(manifest) = manifest {
+                let run = Some(runs[r].run.clone());
+                return Ok(Some(Earlier { key, manifest, run, stage: stage.clone(), seconds }));
             }
         }
         Ok(None)
@@ -124,6 +131,7 @@ impl<'a> History<'a> {
             manifest: record.manifest.clone(),
             run: Some(record.run.clone()),
             stage: record.stage.clone(),
+            seconds: Some(record.cost.wall_seconds),
         });
         Ok(renamed.or(same_name))
     }

@@ -151,6 +151,30 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
+fn a_plan_says_what_is_known_of_times() {
+    let ws =
+        Workspace::with(&PIPELINE.replace("synthesize, with: { rows: \"${rows}\" }", "synthesize, with: { seed: 1 }"));
+    let new = ws.cistage(&["plan", "p.yaml"]).stdout;
+    assert!(new.ends_with("2 stages: 0 cached; 2 to run\n") && !new.contains("last"), "{new}");
+    ws.run(&[]);
+    let done = ws.cistage(&["plan", "p.yaml"]).stdout;
+    assert!(done.ends_with("2 stages: 2 cached; 0 to run\n") && !done.contains("last"), "{done}");
+    let line = |plan: &str, stage: &str| {
+        plan.lines().find(|line| line.split_whitespace().nth(1) == Some(stage)).expect("a line").to_owned()
+    };
+    let forced = ws.cistage(&["plan", "p.yaml", "--force", "a"]).stdout;
+    assert!(line(&forced, "a").contains("last") && line(&forced, "b").contains("last"), "{forced}");
+    assert!(forced.contains("2 to run, about "), "{forced}");
+    // Other parameters may take any time.
+    ws.write("p.yaml", ws.read("p.yaml").replace("seed: 1", "seed: 2"));
+    let other = ws.cistage(&["plan", "p.yaml"]).stdout;
+    assert!(!line(&other, "a").contains("last") && line(&other, "b").contains("last"), "{other}");
+    assert!(other.trim_end().ends_with("and the time of 1 that can't be foretold"), "{other}");
+    let stages = json(&ws, &["plan", "p.yaml"]);
+    assert!(stages["stages"][1]["last_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{stages}");
+}
+
+#[test]
 fn the_machine_and_the_manual_are_described() {
     let ws = Workspace::new();
     let findings = json(&ws, &["doctor"])["findings"].as_array().expect("a list").clone();
