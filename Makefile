@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test torture fuzz lint check-real check-standards check-pages bench bench-data bench-orchestrators schema clean-cache
+.PHONY: help build run test kill-test torture fuzz lint check-real check-standards check-tensorboard check-pages bench bench-data bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,6 +80,16 @@ target/standards/bin/python:
 
 check-standards: build $(STANDARDS) ## exported provenance and signatures, read by the tools that others use
 	$(STANDARDS) tests/standards/check.py --bin $(BIN)
+
+# Another Python with tensorboard may be named by TENSORBOARD.
+TENSORBOARD ?= target/tensorboard/bin/python
+
+target/tensorboard/bin/python:
+	python3 -m venv target/tensorboard
+	target/tensorboard/bin/pip -q install tensorboard setuptools
+
+check-tensorboard: build $(TENSORBOARD) ## curves of a training, read by TensorBoard
+	$(TENSORBOARD) tests/standards/curves.py --bin $(BIN)
 
 # A Python with playwright and a Chromium may be named by BROWSER and CHROMIUM; pictures of the pages go to SHOTS where it is given.
 BROWSER  ?= target/browser/bin/python

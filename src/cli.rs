@@ -38,6 +38,7 @@ mod select;
 mod serve;
 mod shell;
 mod show;
+mod tensorboard;
 mod why;
 
 use exit::CliError;

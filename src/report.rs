@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use subject::Inspected;
 pub use subject::Subject;
-pub use training::losses;
+pub use training::{curves, losses};
 pub use word::shell_word;
 
 mod bins;
@@ -31,6 +31,7 @@ pub mod numbers;
 mod order;
 mod scores;
 mod subject;
+pub mod tensorboard;
 mod training;
 mod word;
 

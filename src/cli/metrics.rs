@@ -5,10 +5,13 @@ use super::exit::CliError;
 use super::metrics_diff;
 use super::printer::{Style, table};
 use super::select::run_named;
+use super::tensorboard;
 use crate::artifact::Format;
-use crate::cache::{Cache, RunRecord};
+use crate::cache::{Cache, RunRecord, StepRecord};
+use crate::name::PortName;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage metrics\n  cistage metrics diff\n  cistage metrics --csv > numbers.csv")]
@@ -20,6 +23,9 @@ pub(super) struct Args {
     /// Print a table for spreadsheets
     #[arg(long)]
     csv: bool,
+    /// Write the curves of the run's trainings as event files for TensorBoard: DIR/RUN/STAGE
+    #[arg(long, value_name = "DIR", conflicts_with = "csv")]
+    tensorboard: Option<PathBuf>,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -41,6 +47,9 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     }
     let cache = app.read_cache()?;
     let record = run_named(&cache, args.run.as_deref())?;
+    if let Some(dir) = &args.tensorboard {
+        return tensorboard::write(app, &cache, &record, dir);
+    }
     let metrics = of_run(&cache, &record)?;
     app.printer.one_form(args.csv)?;
     if app.printer.json {
@@ -60,8 +69,22 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
 /// The numbers of every metrics artifact that the run made or was served.
 pub(super) fn of_run(cache: &Cache, record: &RunRecord) -> Result<Metrics, CliError> {
     let mut stages = Metrics::new();
-    for step in &record.steps {
+    for (step, port, value) in values(cache, record)? {
         let several = step.outputs.values().filter(|a| a.format == Format::Metrics).count() > 1;
+        // Of several outputs the port tells which.
+        let prefix = if several { port.as_str() } else { "" };
+        flatten(prefix, &value, stages.entry(step.stage.to_string()).or_default());
+    }
+    Ok(stages)
+}
+
+/// The metrics artifacts of a run, each with its step and port.
+pub(super) fn values<'r>(
+    cache: &Cache,
+    record: &'r RunRecord,
+) -> Result<Vec<(&'r StepRecord, &'r PortName, Value)>, CliError> {
+    let mut values = Vec::new();
+    for step in &record.steps {
         for (port, artifact) in step.outputs.iter().filter(|(_, a)| a.format == Format::Metrics) {
             if !cache.verify_object(artifact.digest)? {
                 return Err(CliError::Unchecked(format!(
@@ -72,14 +95,10 @@ pub(super) fn of_run(cache: &Cache, record: &RunRecord) -> Result<Metrics, CliEr
             }
             let text = fs_err::read(cache.object_path(artifact.digest))?;
             // A command's metrics may be any JSON; what is not JSON holds no numbers to show.
-            if let Ok(value) = serde_json::from_slice::<Value>(&text) {
-                // Of several outputs the port tells which.
-                let prefix = if several { port.as_str() } else { "" };
-                flatten(prefix, &value, stages.entry(step.stage.to_string()).or_default());
-            }
+            values.extend(serde_json::from_slice::<Value>(&text).ok().map(|value| (step, port, value)));
         }
     }
-    Ok(stages)
+    Ok(values)
 }
 
 fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {

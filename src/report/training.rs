@@ -4,7 +4,7 @@ use super::charts::{self, Line};
 use super::html::{Html, Table};
 use super::{json, leaves};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub fn section(value: &Value) -> Html {
     let single = without_series(value);
@@ -30,7 +30,7 @@ pub fn section(value: &Value) -> Html {
             pieces.push(figure(&format!("Per epoch: {title}"), &chart));
         }
     }
-    for key in ["learning_rate", "grad_norm"] {
+    for key in &STEPS[1..] {
         let name = key.replace('_', " ");
         if let Some(chart) = charts::lines("step", &name, &[line(&name, series(value, key), false)]) {
             pieces.push(figure(&format!("The {name} of each step"), &chart));
@@ -46,6 +46,26 @@ pub fn section(value: &Value) -> Html {
 pub fn losses(value: &Value) -> Vec<(f64, f64)> {
     series(value.get("curves").filter(|curves| curves.is_object()).unwrap_or(value), "loss")
 }
+
+/// All numbers of a training that vary over its steps, and over its epochs (`epoch/NAME`), by name.
+pub fn curves(value: &Value) -> Vec<(String, Vec<(f64, f64)>)> {
+    let value = value.get("curves").filter(|curves| curves.is_object()).unwrap_or(value);
+    let mut curves: Vec<_> = STEPS.iter().map(|name| ((*name).to_owned(), series(value, name))).collect();
+    let mut by_epoch: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
+    for (at, epoch) in epochs(value) {
+        for (name, number) in leaves::collect(epoch).numbers {
+            if name != "epoch" {
+                by_epoch.entry(format!("epoch/{name}")).or_default().push((at, number));
+            }
+        }
+    }
+    curves.extend(by_epoch);
+    curves.retain(|(_, points)| !points.is_empty());
+    curves
+}
+
+/// What a training notes at its steps.
+const STEPS: [&str; 3] = ["loss", "learning_rate", "grad_norm"];
 
 /// What epochs may call the same thing, the likeliest first.
 type Names = (&'static [&'static str], &'static str);

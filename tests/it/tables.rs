@@ -151,6 +151,34 @@ fn walk(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
 }
 
 #[test]
+fn curves_are_written_for_tensorboard() {
+    let ws = Workspace::with(
+        "cistage: 1\nname: p\nstages:\n  m:\n    uses: command\n    in: { f: curves.json }\n    \
+         out: { a: { path: a, format: metrics } }\n    with: { run: 'cp {in.f} {out.a}' }\n",
+    );
+    ws.write("curves.json", r#"{"curves": {"loss": [4, 2, 1], "epochs": [{"epoch": 1, "loss": 2.5}]}, "rows": 3}"#);
+    ws.run(&[]);
+    let written = json(&ws, &["metrics", "--tensorboard", "tb"]);
+    assert_eq!(written["written"][0]["curves"], 2, "{written}");
+    let folder = written["written"][0]["folder"].as_str().expect("a folder").to_owned();
+    let file = format!("{folder}/events.out.tfevents.0.cistage");
+    let first = fs_err::read(ws.path(&file)).expect("it is there");
+    // Four values and the head.
+    assert_eq!(first.windows(4).filter(|bytes| bytes == b"loss").count(), 4);
+    assert_eq!(ws.cistage(&["metrics", "--tensorboard", "tb"]).code, 0);
+    assert_eq!(fs_err::read(ws.path(&file)).expect("it is there"), first, "the same bytes again");
+
+    for bad in [&["metrics", "--tensorboard", "p.yaml"][..], &["metrics", "--tensorboard", "tb", "--csv"]] {
+        let got = ws.cistage(bad);
+        assert_eq!(got.code, 2, "{bad:?}: {}", got.stderr);
+    }
+    let none = Workspace::with(PIPELINE);
+    none.run(&[]);
+    let none = none.cistage(&["metrics", "--tensorboard", "tb"]);
+    assert!(none.code == 2 && none.stderr.contains("has curves"), "{}", none.stderr);
+}
+
+#[test]
 fn a_plan_says_what_is_known_of_times() {
     let ws =
         Workspace::with(&PIPELINE.replace("synthesize, with: { rows: \"${rows}\" }", "synthesize, with: { seed: 1 }"));
