@@ -7,7 +7,7 @@ mod canonical;
 mod file;
 mod writer;
 
-pub use canonical::canonical;
+pub use canonical::{canonical, canonical_sized};
 pub use writer::HashingWriter;
 
 /// The plain BLAKE3 of some bytes; written `blake3:` and 64 hex digits.

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 /// From here on a run's record takes milliseconds to seal, and a second processor is worth waking.
 const MANY_STEPS: usize = 64;
+/// What a step takes in a run's record, about.
+const STEP_BYTES: usize = 1536;
 
 /// The folder `runs/`.
 #[derive(Debug)]
@@ -131,7 +133,10 @@ impl Runs {
             _ => self.end()?,
         };
         note(&mut lock, &record.run)?;
-        let bytes = if record.steps.len() >= MANY_STEPS { seal::seal_large(&record) } else { seal::seal(&record) };
+        let bytes = match record.steps.len() {
+            few if few < MANY_STEPS => seal::seal(&record),
+            many => seal::seal_large(&record, many * STEP_BYTES),
+        };
         let dir = self.dir(&record.run);
         durable::make_dir(&dir)?;
         let head = Head { run: record.run, digest: Digest::of(&bytes) };

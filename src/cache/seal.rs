@@ -1,6 +1,6 @@
 //! JSON records with a checksum of their own, so that a changed one shows.
 
-use crate::digest::{Digest, canonical};
+use crate::digest::{Digest, canonical, canonical_sized};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -9,17 +9,19 @@ const FIELD: &str = "checksum";
 
 /// Gives the text of a record: pretty JSON with `checksum`, the BLAKE3 of the canonical JSON (RFC 8785) without it.
 pub fn seal<T: Serialize>(record: &T) -> Vec<u8> {
-    sealed(pretty(record), checksum(record))
+    sealed(pretty(record, 4096), checksum(record))
 }
 
-/// [`seal`] on two processors: for records that are large.
-pub fn seal_large<T: Serialize + Sync>(record: &T) -> Vec<u8> {
-    let (text, checksum) = rayon::join(|| pretty(record), || checksum(record));
-    sealed(text, checksum)
+/// [`seal`] on two processors: for a record whose text has about so many bytes.
+pub fn seal_large<T: Serialize + Sync>(record: &T, about: usize) -> Vec<u8> {
+    let (text, canonical) = rayon::join(|| pretty(record, about), || canonical_sized(record, about));
+    sealed(text, Digest::of(&canonical))
 }
 
-fn pretty<T: Serialize>(record: &T) -> Vec<u8> {
-    serde_json::to_vec_pretty(record).expect("records are plain data")
+fn pretty<T: Serialize>(record: &T, about: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(about);
+    serde_json::to_writer_pretty(&mut text, record).expect("records are plain data");
+    text
 }
 
 fn checksum<T: Serialize>(record: &T) -> Digest {

@@ -14,7 +14,12 @@ const EXACT: u64 = 1 << 53;
 
 /// Gives the canonical bytes of plain data.
 pub fn canonical<T: Serialize>(value: &T) -> Vec<u8> {
-    let text = RefCell::new(Vec::with_capacity(4096));
+    canonical_sized(value, 4096)
+}
+
+/// [`canonical`] of a value whose text has about so many bytes: a large text that grows costs more to move than to write.
+pub fn canonical_sized<T: Serialize>(value: &T, about: usize) -> Vec<u8> {
+    let text = RefCell::new(Vec::with_capacity(about));
     let formatter = Canonical { text: &text, open: Vec::new() };
     value
         .serialize(&mut Serializer::with_formatter(Unused, formatter))
