@@ -13,19 +13,37 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// What is to be made durable.
+#[derive(Clone, Copy)]
+enum Sync<'a> {
+    File(&'a File),
+    /// Opened when its turn comes: there may be more of them than a process may have open.
+    Folder(&'a Path),
+}
+
+impl Sync<'_> {
+    fn sync(self) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.sync_all(),
+            Self::Folder(folder) => sync_dir(folder),
+        }
+    }
+}
+
 /// Makes files, and the names in folders, durable. A file system does so for all that ask at once in about the time
 /// that it takes for one.
-pub fn sync_together(files: &[File]) -> io::Result<()> {
-    let Some((first, others)) = files.split_first() else { return Ok(()) };
-    let sync = |files: &[File]| files.iter().try_for_each(File::sync_all);
+pub fn sync_together<'a>(files: &'a [File], folders: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
+    let syncs: Vec<Sync<'a>> = files.iter().map(Sync::File).chain(folders.into_iter().map(Sync::Folder)).collect();
+    let Some((first, others)) = syncs.split_first() else { return Ok(()) };
+    let all = |share: &[Sync<'a>]| share.iter().try_for_each(|sync| sync.sync());
     thread::scope(|scope| {
         let shares = others.chunks(others.len().div_ceil(AT_ONCE).max(1));
         let syncing: Vec<_> =
-            shares.map(|share| (share, thread::Builder::new().spawn_scoped(scope, move || sync(share)))).collect();
-        let mut done = first.sync_all();
+            shares.map(|share| (share, thread::Builder::new().spawn_scoped(scope, move || all(share)))).collect();
+        let mut done = first.sync();
         for (share, thread) in syncing {
             // Where the system gives no thread, this one does it.
-            let synced = thread.map_or_else(|_| sync(share), |thread| thread.join().expect("syncing does not panic"));
+            let synced = thread.map_or_else(|_| all(share), |thread| thread.join().expect("syncing does not panic"));
             done = done.and(synced);
         }
         done
@@ -77,11 +95,10 @@ pub fn place(temp: &Path, to: &Path) -> io::Result<()> {
     let name = || {
         let is_new = make_dir_unsynced(dir)?;
         fs_err::rename(temp, to)?;
-        let above = dir.parent().filter(|_| is_new);
-        [Some(dir), above].into_iter().flatten().map(File::open).collect::<io::Result<Vec<File>>>()
+        Ok(dir.parent().filter(|_| is_new))
     };
-    let folders = name().inspect_err(|_: &io::Error| {
+    let above = name().inspect_err(|_: &io::Error| {
         let _ = fs_err::remove_file(temp);
     })?;
-    sync_together(&folders)
+    sync_together(&[], [Some(dir), above].into_iter().flatten())
 }

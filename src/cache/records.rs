@@ -119,7 +119,7 @@ impl Records {
         let modified = stamp::set_modified_now(&file)?;
         let place = || {
             // Bytes before record: a crash here leaves garbage, not a lie.
-            store.sync_with(vec![file.try_clone()?])?;
+            store.sync_with(&[file.try_clone()?])?;
             durable::place(temp, &path)
         };
         place().inspect_err(|_| {

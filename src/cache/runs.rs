@@ -141,12 +141,14 @@ impl Runs {
         durable::make_dir(&dir)?;
         let head = Head { run: record.run, digest: Digest::of(&bytes) };
         let (record, named) = (temp(), temp());
-        let files = [durable::write_unsynced(&record, &bytes)?, durable::write_unsynced(&named, &seal::seal(&head))?];
-        store.sync_with(files.into_iter().chain([lock.try_clone()?]).collect())?;
+        let written = durable::write_unsynced(&record, &bytes)?;
+        let head_written = durable::write_unsynced(&named, &seal::seal(&head))?;
+        store.sync_with(&[written, head_written, lock.try_clone()?])?;
         // All are on the disk, the note too: they get their names in this order.
         fs_err::rename(&record, self.file(&head.run))?;
+        durable::sync_dir(&dir)?;
         fs_err::rename(&named, self.head_file())?;
-        Ok(durable::sync_together(&[File::open(&dir)?, File::open(&self.dir)?])?)
+        Ok(durable::sync_dir(&self.dir)?)
     }
 
     /// The end of the chain, from the file that names it and the run that was noted last; `None` where they don't go

@@ -12,11 +12,10 @@ use crate::artifact::{Artifact, Format, Layout};
 use crate::digest::Digest;
 use fs_err::File;
 use fs_err::os::unix::fs::OpenOptionsExt;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The folder `objects/`.
@@ -25,9 +24,11 @@ pub struct Store {
     dir: PathBuf,
     quarantine: PathBuf,
     gate: Gate,
-    /// Folders with names that may not be durable yet, each with the number of the newest such name.
-    unsynced: Mutex<BTreeMap<PathBuf, u64>>,
-    named: AtomicU64,
+    /// Folders with names that may not be durable yet. Locked while a name is given, so that whoever sees it there sees it
+    /// noted here.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+    /// Held while they are made durable.
+    syncing: Mutex<()>,
 }
 
 /// What is at an object's path.
@@ -41,12 +42,16 @@ pub enum State {
 impl Store {
     pub fn new(root: &Path) -> Self {
         let (dir, quarantine) = (root.join("objects"), root.join("quarantine"));
-        Self { dir, quarantine, gate: Gate::new(root), unsynced: Mutex::default(), named: AtomicU64::new(0) }
+        Self { dir, quarantine, gate: Gate::new(root), unsynced: Mutex::default(), syncing: Mutex::default() }
     }
 
     pub fn path(&self, digest: Digest) -> PathBuf {
         let hex = digest.hex();
         self.dir.join(&hex[..2]).join(&hex[2..])
+    }
+
+    fn shard(&self, digest: Digest) -> PathBuf {
+        self.dir.join(&digest.hex()[..2])
     }
 
     /// Looks whether an object has the right bytes: by its stamp where that suffices, else by hashing it.
@@ -182,7 +187,11 @@ impl Store {
         }
         let _passage = self.gate.rely_on(session, &[digest])?;
         match self.state(digest, ledger)? {
-            State::Sound => Ok(true),
+            State::Sound => {
+                // Another process may have given it its name just now.
+                self.unsynced().insert(self.shard(digest));
+                Ok(true)
+            }
             State::Missing => Ok(false),
             State::Damaged => self.quarantine(digest).map(|()| false),
         }
@@ -192,8 +201,7 @@ impl Store {
     ///
     /// `looked` is given for what a user's program left: a process that outlived its stage may still write to it.
     fn publish(&self, temp: &Path, digest: Digest, looked: Option<Stamp>, ledger: &Ledger) -> io::Result<()> {
-        let to = self.path(digest);
-        let shard = to.parent().expect("an object has a shard");
+        let (to, shard) = (self.path(digest), self.shard(digest));
         let publish = || {
             let file = File::open(temp)?;
             file.set_permissions(std::fs::Permissions::from_mode(0o444))?;
@@ -205,9 +213,15 @@ impl Store {
                 }
             };
             let modified = stamp::set_modified_now(&file)?;
-            self.make_shard(shard)?;
-            // Two processes may do this at once: both bring the same bytes.
-            fs_err::rename(temp, &to)?;
+            {
+                let mut unsynced = self.unsynced();
+                if durable::make_dir_unsynced(&shard)? {
+                    unsynced.insert(self.dir.clone());
+                }
+                // Two processes may do this at once: both bring the same bytes.
+                fs_err::rename(temp, &to)?;
+                unsynced.insert(shard);
+            }
             // The file that we hold, if it still is the one at that name: it was private until now.
             let (ours, there) = (Stamp::of(&file.metadata()?), Stamp::of(&fs_err::symlink_metadata(&to)?));
             if is_private && ours == there {
@@ -217,39 +231,24 @@ impl Store {
         };
         publish().inspect_err(|_: &io::Error| {
             let _ = fs_err::remove_file(temp);
-        })?;
-        self.note(shard);
-        Ok(())
+        })
     }
 
-    /// Makes the folder of an object; its own name is durable after `sync`.
-    fn make_shard(&self, shard: &Path) -> io::Result<()> {
-        if durable::make_dir_unsynced(shard)? {
-            self.note(&self.dir);
-        }
-        Ok(())
-    }
-
-    /// Notes that a name was given in a folder.
-    fn note(&self, folder: &Path) {
-        self.unsynced().insert(folder.to_owned(), self.named.fetch_add(1, Ordering::Relaxed));
-    }
-
-    fn unsynced(&self) -> MutexGuard<'_, BTreeMap<PathBuf, u64>> {
+    fn unsynced(&self) -> MutexGuard<'_, BTreeSet<PathBuf>> {
         self.unsynced.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes all names given so far durable, and `others` with them. Called before a record that relies on them gets its
     /// own name.
-    pub fn sync_with(&self, mut others: Vec<File>) -> io::Result<()> {
-        // Noted until it is done: what one thread is about to sync, another one's record must not take for durable.
-        let noted = self.unsynced().clone();
-        for folder in noted.keys() {
-            others.push(File::open(folder)?);
+    pub fn sync_with(&self, others: &[File]) -> io::Result<()> {
+        // One thread at a time: what another has taken to sync is durable when it is this one's turn.
+        let _turn = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        let folders = std::mem::take(&mut *self.unsynced());
+        let synced = durable::sync_together(others, folders.iter().map(PathBuf::as_path));
+        if synced.is_err() {
+            self.unsynced().extend(folders);
         }
-        durable::sync_together(&others)?;
-        self.unsynced().retain(|folder, name| noted.get(folder) != Some(name));
-        Ok(())
+        synced
     }
 }
 
@@ -272,11 +271,11 @@ mod tests {
         let root = tempfile::tempdir().expect("a temporary folder");
         let store = Store::new(root.path());
         let shard = root.path().join("ab");
-        store.note(&shard);
-        assert!(store.sync_with(Vec::new()).is_err(), "there is no such folder");
+        store.unsynced().insert(shard.clone());
+        assert!(store.sync_with(&[]).is_err(), "there is no such folder");
         assert_eq!(store.unsynced().len(), 1, "what was not synced is not forgotten");
         fs_err::create_dir(&shard).expect("makes");
-        store.sync_with(Vec::new()).expect("syncs");
+        store.sync_with(&[]).expect("syncs");
         assert_eq!(store.unsynced().len(), 0);
     }
 }

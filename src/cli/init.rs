@@ -60,7 +60,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         in_one_step(&args.dir.join(name), text.as_bytes())?;
     }
     if app.printer.json {
-        return app.printer.json(&serde_json::json!({ "folder": args.dir, "files": names }));
+        return app.printer.json(&serde_json::json!({ "folder": args.dir.display().to_string(), "files": names }));
     }
     let folder = as_argument(&args.dir);
     app.printer.note(&format!("made {}: {}", args.dir.display(), names.join(", ")));

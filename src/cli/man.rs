@@ -21,7 +21,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let pages =
         fs_err::read_dir(&args.dir)?.flatten().filter(|e| e.path().extension().is_some_and(|e| e == "1")).count();
     if app.printer.json {
-        return app.printer.json(&serde_json::json!({ "folder": args.dir, "pages": pages }));
+        return app.printer.json(&serde_json::json!({ "folder": args.dir.display().to_string(), "pages": pages }));
     }
     let page = shell_word(&args.dir.join("cistage.1").display().to_string());
     app.printer.note(&format!("{pages} pages in {dir}: man {page}"));

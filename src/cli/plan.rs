@@ -70,7 +70,7 @@ pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliEr
 
 /// What an execution would take, and how one knows.
 fn time(step: &StepPlan) -> String {
-    match (step.verdict, step.estimate.seconds, step.as_last_time()) {
+    match (step.verdict, step.estimate.seconds, step.last) {
         (Verdict::Hit, ..) | (_, None, None) => String::new(),
         (_, Some(foretold), _) => format!("about {}", duration(foretold)),
         (_, None, Some(last)) => format!("last {}", duration(last)),
@@ -82,11 +82,13 @@ fn total(steps: &[StepPlan]) -> String {
     let (hits, others): (Vec<&StepPlan>, Vec<&StepPlan>) = steps.iter().partition(|s| s.verdict == Verdict::Hit);
     let saved: f64 = hits.iter().filter_map(|step| step.last).sum();
     let saving = if saved < 1.0 { String::new() } else { format!(", saving {}", duration(saved)) };
-    let known: Vec<f64> = others.iter().filter_map(|step| step.estimate.seconds.or(step.as_last_time())).collect();
-    let takes = if known.is_empty() { String::new() } else { format!(", about {}", duration(known.iter().sum())) };
+    let known: Vec<f64> = others.iter().filter_map(|step| step.estimate.seconds.or(step.last)).collect();
+    let takes =
+        if known.is_empty() { String::new() } else { format!(", about {} of work", duration(known.iter().sum())) };
     let unknown = match (others.len() - known.len(), known.len()) {
         (0, _) | (_, 0) => String::new(),
-        (n, _) => format!(" and the time of {n} that can't be foretold"),
+        (1, _) => ", and 1 stage of unknown time".to_owned(),
+        (n, _) => format!(", and {n} stages of unknown time"),
     };
     format!("{} stages: {} cached{saving}; {} to run{takes}{unknown}", steps.len(), hits.len(), others.len())
 }

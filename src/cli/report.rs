@@ -27,7 +27,9 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     in_one_step(&args.output, page.as_bytes())?;
     let (run, file) = (&record.run, args.output.display());
     if app.printer.json {
-        return app.printer.json(&serde_json::json!({ "run": run, "file": args.output, "bytes": page.len() }));
+        return app
+            .printer
+            .json(&serde_json::json!({ "run": run, "file": args.output.display().to_string(), "bytes": page.len() }));
     }
     app.printer.note(&format!("run {run} -> {file} ({})", bytes(page.len() as u64)));
     Ok(())

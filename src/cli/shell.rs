@@ -8,6 +8,7 @@ use crate::engine::{Reproduced, reproduce};
 use crate::event::Outcome;
 use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -50,7 +51,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     }
     let what = format!("{} of run {} -> {}", step.stage, run.run, dir.display());
     if app.printer.json {
-        let (work, script) = (&made.work, &made.script);
+        let (work, script) = (made.work.display().to_string(), made.script.display().to_string());
         app.printer
             .json(&serde_json::json!({ "run": run.run, "stage": step.stage, "work": work, "script": script }))?;
     } else {
@@ -87,11 +88,9 @@ fn enter(step: &StepRecord, made: &Reproduced, command: &[OsString]) -> Result<(
         program.env("PS1", format!("({}) \\w$ ", step.stage));
         program.envs(std::env::var_os("TERM").map(|term| ("TERM", term)));
     }
-    let status = program
-        .status()
-        .map_err(|e| CliError::input(format!("can't start {}: {e}", program.get_program().display())))?;
-    // A person's shell ends with whatever its last command did.
-    if status.success() || command.is_empty() { Ok(()) } else { Err(CliError::FailedQuietly) }
+    // In place of this process: keys and the exit code are the program's.
+    let error = program.exec();
+    Err(CliError::input(format!("can't start {}: {error}", program.get_program().display())))
 }
 
 /// The step that is meant, in the run that is.
@@ -110,8 +109,10 @@ fn step_named(cache: &Cache, args: &Args) -> Result<(RunRecord, StepRecord), Cli
     if let Some(step) = run.steps.iter().find(is_meant).cloned() {
         return Ok((run, step));
     }
-    let commands = run.steps.iter().filter(|step| step.kind == "command").map(|step| step.stage.as_str());
-    let commands: Vec<&str> = commands.take(20).collect();
+    let is_branch = |step: &&StepRecord| step.stage.base() == args.stage;
+    let has_branches = run.steps.iter().any(|step| is_branch(&step));
+    let commands = run.steps.iter().filter(|step| if has_branches { is_branch(step) } else { step.kind == "command" });
+    let commands: Vec<&str> = commands.map(|step| step.stage.as_str()).take(20).collect();
     let help = if commands.is_empty() {
         format!("run {} has no command stages", run.run)
     } else {

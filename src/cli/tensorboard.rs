@@ -25,7 +25,7 @@ pub(super) fn write(app: &App, cache: &Cache, record: &RunRecord, dir: &Path) ->
         fs_err::create_dir_all(&folder)
             .map_err(|error| CliError::input(format!("can't make {}: {error}", folder.display())))?;
         in_one_step(&folder.join(FILE), &event_file(began, &curves))?;
-        written.push(json!({ "stage": step.stage, "folder": folder, "curves": curves.len() }));
+        written.push(json!({ "stage": step.stage, "folder": folder.display().to_string(), "curves": curves.len() }));
         app.printer.note(&format!("{}: {} curves -> {}", step.stage, curves.len(), folder.display()));
     }
     if written.is_empty() {

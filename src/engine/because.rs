@@ -9,7 +9,7 @@ use crate::provenance::{self, Because, Earlier, differences};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Why a step executes, and what that took the last time, in seconds.
+/// Why a step executes, and what it took the last time, in seconds, where it did the same then.
 #[derive(Default)]
 pub(super) struct Explained {
     pub because: Vec<Because>,
@@ -36,17 +36,16 @@ impl<'a> History<'a> {
         forced: bool,
     ) -> Result<Explained, CacheError> {
         let earlier = self.earlier(step, manifest)?;
-        let last = earlier.as_ref().and_then(|earlier| earlier.seconds);
+        let differs = earlier.as_ref().map(|earlier| differences(&earlier.manifest, manifest));
+        let last = earlier.zip(differs.as_ref()).and_then(|(earlier, differs)| as_last_time(&earlier, differs));
         let one = |what, name: &str| vec![because(what, name, Value::Null, Value::Null)];
-        let because = match earlier {
+        let because = match differs {
             _ if forced => one("forced", step.name.as_str()),
             _ if !damage.is_empty() => damage.iter().flat_map(|what| one("missing-object", what)).collect(),
             None => one("new", step.name.as_str()),
-            Some(earlier) => match placed(step, differences(&earlier.manifest, manifest)) {
-                // The same manifest, and yet a miss: its record is gone.
-                same if same.is_empty() => one("missing-object", "the record of this action"),
-                reasons => reasons,
-            },
+            // The same manifest, and yet a miss: its record is gone.
+            Some(none) if none.is_empty() => one("missing-object", "the record of this action"),
+            Some(differs) => placed(step, differs),
         };
         Ok(Explained { because, last })
     }
@@ -64,9 +63,8 @@ impl<'a> History<'a> {
             reasons.push(because("forced", step.name.as_str(), Value::Null, Value::Null));
         }
         let so_far = super::manifest::manifest(step, known.clone());
-        let earlier = self.earlier(step, &so_far)?;
-        let last = earlier.as_ref().and_then(|earlier| earlier.seconds);
-        match earlier {
+        let mut last = None;
+        match self.earlier(step, &so_far)? {
             None => reasons.push(because("new", step.name.as_str(), Value::Null, Value::Null)),
             Some(earlier) => {
                 // Inputs that aren't known yet are taken as they were, so that only known differences show.
@@ -74,7 +72,9 @@ impl<'a> History<'a> {
                 inputs.retain(|port, _| step.inputs.contains_key(port));
                 inputs.extend(known.iter().map(|(port, digest)| (port.clone(), *digest)));
                 let now = super::manifest::manifest(step, inputs);
-                reasons.extend(placed(step, differences(&earlier.manifest, &now)));
+                let differs = differences(&earlier.manifest, &now);
+                last = as_last_time(&earlier, &differs);
+                reasons.extend(placed(step, differs));
             }
         }
         reasons.extend(upstream.iter().map(|name| because("upstream", name.as_str(), Value::Null, Value::Null)));
@@ -84,6 +84,11 @@ impl<'a> History<'a> {
     fn earlier(&self, step: &Step, now: &ActionManifest) -> Result<Option<Earlier>, CacheError> {
         self.past.newest_execution(self.pipeline, &step.name, now)
     }
+}
+
+/// What an execution took, where another may be expected to take about as long: not with other parameters or code.
+fn as_last_time(earlier: &Earlier, differs: &[Because]) -> Option<f64> {
+    earlier.seconds.filter(|_| differs.iter().all(|difference| difference.what == "input"))
 }
 
 /// Says of inputs that differ where a step has them from.

@@ -40,18 +40,11 @@ pub struct StepPlan {
     /// The share of the work that is left.
     pub left: f64,
     pub estimate: Estimate,
-    /// What its newest earlier execution took, or the one that made what a hit serves, in seconds.
+    /// In seconds, what its newest earlier execution took if that did the same on whatever inputs, or the one that made what
+    /// a hit serves.
     pub last: Option<f64>,
     /// `None` for what isn't made yet.
     pub inputs: BTreeMap<PortName, Option<Artifact>>,
-}
-
-impl StepPlan {
-    /// What its execution took the last time, in seconds, where the same may be expected: not with other parameters.
-    pub fn as_last_time(&self) -> Option<f64> {
-        let same = self.because.iter().all(|because| matches!(because.what.as_str(), "input" | "upstream" | "forced"));
-        self.last.filter(|_| same && self.estimate.seconds.is_none())
-    }
 }
 
 /// Foretells a run; executes nothing and writes no record.

@@ -47,11 +47,13 @@ pub fn reproduce(cache: &Cache, run: &RunRecord, step: &StepRecord, dir: &Path) 
         );
     }
     let made = |error: std::io::Error| EngineError::Input(format!("can't make {}: {error}", dir.display()));
-    fs_err::create_dir_all(dir).map_err(made)?;
     let dir = std::path::absolute(dir).map_err(made)?;
+    fs_err::create_dir_all(dir.parent().unwrap_or(&dir)).map_err(made)?;
+    let is_new = fs_err::create_dir(&dir).is_ok();
     let (work, script) = (dir.join("work"), dir.join("run.sh"));
+    // Whoever makes this folder has the place: nothing of others is touched.
+    fs_err::create_dir(&work).map_err(made)?;
     let mut fill = || {
-        fs_err::create_dir(&work).map_err(made)?;
         let inputs = inputs(cache, command, step, &work, &mut differences)?;
         for parent in command.out.values().filter_map(|declared| work.join(&declared.path).parent().map(Path::to_owned))
         {
@@ -63,9 +65,15 @@ pub fn reproduce(cache: &Cache, run: &RunRecord, step: &StepRecord, dir: &Path) 
         fs_err::set_permissions(&script, Permissions::from_mode(0o755)).map_err(made)?;
         Ok(invocation)
     };
-    // The folder is new, or was empty: half of it would be in the way of the next attempt.
+    // Half of it would be in the way of the next attempt.
     let invocation = fill().inspect_err(|_: &EngineError| {
-        let _ = fs_err::remove_dir_all(&dir);
+        for folder in ["work", "home", "tmp"] {
+            let _ = fs_err::remove_dir_all(dir.join(folder));
+        }
+        let _ = fs_err::remove_file(&script);
+        if is_new {
+            let _ = fs_err::remove_dir(&dir);
+        }
     })?;
     Ok(Reproduced { work, script, invocation, differences })
 }
@@ -119,13 +127,14 @@ fn inputs(
 /// the environment, and not written down.
 fn script_of(invocation: &Invocation, command: &Command, step: &StepRecord, run: &RunRecord, dir: &Path) -> Vec<u8> {
     let mut text = format!(
-        "#!/usr/bin/env bash\n# Stage {} of {}, as run {} started it.\nset -eu\nhere=$(cd -- \"$(dirname -- \"$0\")\" && pwd)\n\
+        "#!/usr/bin/env bash\n# Stage {} of {}, as run {} started it.\nset -eu\nunset CDPATH\nhere=$(cd -- \"$(dirname -- \"$0\")\" && pwd)\n\
          cd -- \"$here/work\"\nexec env -i \\\n",
         step.stage, run.pipeline, run.run
     )
     .into_bytes();
     for (name, value) in &invocation.variables {
-        let below = Path::new(value).strip_prefix(dir).ok().filter(|_| !command.environment.contains_key(name));
+        let is_home = matches!(name.as_str(), "HOME" | "TMPDIR") && !command.environment.contains_key(name);
+        let below = Path::new(value).strip_prefix(dir).ok().filter(|_| is_home);
         let assigned = if command.secrets.contains_key(name) {
             format!("{name}=\"${{{name}:?is a secret of this stage, and not in the environment}}\"").into_bytes()
         } else if name == "PATH" && !command.environment.contains_key(name) {
@@ -138,7 +147,10 @@ fn script_of(invocation: &Invocation, command: &Command, step: &StepRecord, run:
         text.extend([b"  ", &assigned[..], b" \\\n"].concat());
     }
     let words: Vec<Vec<u8>> = invocation.argv.iter().map(|word| quoted(word)).collect();
-    text.extend([b"  ", &words.join(&b' ')[..], b"\n"].concat());
+    // `env` would take such a program for a variable.
+    let start: &[u8] = if invocation.argv[0].as_bytes().contains(&b'=') { b"sh -c 'exec \"$@\"' sh " } else { b"" };
+    // The stage's program has no input, either.
+    text.extend([b"  ", start, &words.join(&b' ')[..], b" < /dev/null\n"].concat());
     text
 }
 

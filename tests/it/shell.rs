@@ -46,7 +46,7 @@ fn the_script_does_again_what_the_stage_did() {
     assert_eq!(ws.read("first.shell/work/in/list.txt"), "1\n2\n");
 
     let again = cistage(&ws, &["shell", "second", "--", "../run.sh"]);
-    assert!(again.code == 1 && again.stderr.contains("hush-hush"), "{}", again.stderr);
+    assert!(again.code == 3 && again.stderr.contains("hush-hush"), "{}", again.stderr);
     assert_eq!(ws.read("second.shell/work/o.txt"), "it's `x` $HOME1\n2\n");
     // The folder may be moved; what it needs of the environment is the secret alone.
     let script = ws.read("second.shell/run.sh");
@@ -54,7 +54,7 @@ fn the_script_does_again_what_the_stage_did() {
     fs_err::rename(ws.path("second.shell"), ws.path("moved")).expect("moves");
     fs_err::remove_file(ws.path("moved/work/o.txt")).expect("removes");
     let mut bare = std::process::Command::new(ws.path("moved/run.sh"));
-    bare.env_remove("TOKEN");
+    bare.env_remove("TOKEN").env("CDPATH", ws.path(""));
     let bare = outcome(bare);
     assert!(bare.code != 0 && bare.stderr.contains("is a secret of this stage"), "{}", bare.stderr);
     let mut told = std::process::Command::new(ws.path("moved/run.sh"));
@@ -106,6 +106,9 @@ fn what_cant_be_made_again_is_said_and_leaves_nothing() {
     fs_err::remove_file(ws.path("list.txt")).expect("removes");
     let gone = cistage(&ws, &["shell", "first", "--dir", "c"]);
     assert!(gone.code == 2 && gone.stderr.contains("list.txt") && !ws.exists("c"), "{}", gone.stderr);
+    fs_err::create_dir(ws.path("mine")).expect("makes");
+    assert_eq!(cistage(&ws, &["shell", "first", "--dir", "mine"]).code, 2);
+    assert_eq!(fs_err::read_dir(ws.path("mine")).expect("it is the user's").count(), 0);
     let mut other = ws.command(&["shell", "second", "--dir", "d"]);
     other.env("TOKEN", "hush-hush").env("COLOUR", "blue");
     assert!(outcome(other).stderr.contains("variables named by `env`"));

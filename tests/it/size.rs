@@ -68,3 +68,18 @@ fn ctrl_c_is_heeded_while_a_large_file_is_hashed() {
     hole.set_len(9).expect("cuts");
     assert_eq!(ws.run(&[]), ["a ran"]);
 }
+
+#[test]
+fn a_folder_of_many_files_needs_few_open_ones() {
+    let ws = Workspace::with(
+        "cistage: 1\nname: many\nstages:\n  a:\n    uses: command\n    out: { o: d }\n    \
+         with: { run: 'mkdir d; for i in $(seq 1500); do echo $i > d/$i; done' }\n",
+    );
+    // About as many as there are folders of objects.
+    let mut limited = std::process::Command::new("bash");
+    limited.args(["-c", "ulimit -n 200; exec \"$0\" run p.yaml", env!("CARGO_BIN_EXE_cistage")]);
+    limited.current_dir(ws.path("")).env_remove("CISTAGE_CACHE");
+    let got = crate::workspace::outcome(limited);
+    assert_eq!(got.code, 0, "{}", got.stderr);
+    assert_eq!(ws.run(&[]), ["a hit"]);
+}

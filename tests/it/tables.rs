@@ -197,7 +197,9 @@ fn a_plan_says_what_is_known_of_times() {
     ws.write("p.yaml", ws.read("p.yaml").replace("seed: 1", "seed: 2"));
     let other = ws.cistage(&["plan", "p.yaml"]).stdout;
     assert!(!line(&other, "a").contains("last") && line(&other, "b").contains("last"), "{other}");
-    assert!(other.trim_end().ends_with("and the time of 1 that can't be foretold"), "{other}");
+    assert!(other.trim_end().ends_with(", and 1 stage of unknown time"), "{other}");
+    let forced = ws.cistage(&["plan", "p.yaml", "--force", "a"]).stdout;
+    assert!(!line(&forced, "a").contains("last"), "{forced}");
     let stages = json(&ws, &["plan", "p.yaml"]);
     assert!(stages["stages"][1]["last_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{stages}");
 }
