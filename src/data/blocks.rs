@@ -116,6 +116,43 @@ mod tests {
     }
 
     #[test]
+    fn where_a_damaged_stream_ends_does_not_depend_on_the_blocks() {
+        use std::io::Write;
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        (0..300_000_u64).for_each(|i| writeln!(packed, "{}", "ACGT".repeat(i as usize % 7)).expect("memory"));
+        let whole = packed.finish().expect("memory");
+        let before_the_damage = |packed: &[u8], size| {
+            let text = Unpacked::new(Cursor::new(packed.to_owned()), "t").expect("opened");
+            let (mut blocks, mut found) = (Blocks::of_size(size, text).expect("started"), Vec::new());
+            loop {
+                match blocks.next(3, 0) {
+                    Ok(some) => {
+                        assert!(!some.is_empty(), "the damage was not met");
+                        found.extend(some.concat());
+                    }
+                    Err(error) => return (found, error.to_string()),
+                }
+            }
+        };
+        for place in 5..10 {
+            let mut packed = whole.clone();
+            let damaged = packed.len() * place / 10;
+            packed[damaged..].fill(0xff);
+            let (text, error) = before_the_damage(&packed, BLOCK);
+            assert!(text.len() > 1 << 19 && error.contains("fetch it again"), "{} bytes, then {error}", text.len());
+            for size in [4419, 1 << 16, 3 << 20] {
+                let found = before_the_damage(&packed, size);
+                assert!(
+                    found == (text.clone(), error.clone()),
+                    "{} and {} bytes in blocks of {size}",
+                    text.len(),
+                    found.0.len()
+                );
+            }
+        }
+    }
+
+    #[test]
     fn a_line_that_is_cut_at_a_carriage_return_is_still_too_long() {
         for (line, is_whole) in [("A".repeat(LINE_LIMIT) + "\r", true), ("A".repeat(LINE_LIMIT) + "\rA", false)] {
             let text = Unpacked::new(Cursor::new(format!("{line}\nC\n").into_bytes()), "t").expect("opened");

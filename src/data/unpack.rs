@@ -22,9 +22,9 @@ impl Unpacked {
             |what: &str| Err(DataError::Input(format!("{label}: {what}; give it as plain text, gzip or zstd")));
         let (input, packing): (Box<dyn BufRead + Send>, _) = match magic {
             [] => return Err(DataError::Input(format!("{label}: the file is empty"))),
-            [0x1f, 0x8b, ..] => (Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(input))), "gzip"),
+            [0x1f, 0x8b, ..] => (Box::new(Steady::new(MultiGzDecoder::new(input))), "gzip"),
             [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-                (Box::new(BufReader::with_capacity(BUFFER, zstd::stream::read::Decoder::with_buffer(input)?)), "zstd")
+                (Box::new(Steady::new(zstd::stream::read::Decoder::with_buffer(input)?)), "zstd")
             }
             [b'P', b'K', 3, 4, ..] => return refuse("a zip archive (or a spreadsheet)"),
             [b'B', b'Z', b'h', ..] => return refuse("compressed with bzip2"),
@@ -66,5 +66,37 @@ impl Unpacked {
                 "{label}:{next}: the {packing} stream is damaged after {lines} whole lines ({error}); fetch it again"
             )),
         }
+    }
+}
+
+/// A decoder that is asked for the same amounts whoever reads.
+///
+/// A decoder drops what it made in the call that meets the damage. A plain `BufReader` hands large reads on, so that where
+/// the good text ended would depend on the reader's buffer.
+struct Steady<R>(BufReader<R>);
+
+impl<R: Read> Steady<R> {
+    fn new(decoder: R) -> Self {
+        Self(BufReader::with_capacity(BUFFER, decoder))
+    }
+}
+
+impl<R: Read> Read for Steady<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let text = self.0.fill_buf()?;
+        let count = text.len().min(out.len());
+        out[..count].copy_from_slice(&text[..count]);
+        self.0.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: Read> BufRead for Steady<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.0.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.0.consume(count);
     }
 }
