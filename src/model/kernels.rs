@@ -12,6 +12,8 @@ pub mod matmul;
 pub mod norm;
 pub mod reduce;
 pub mod simd;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
 
 /// Rows that one task takes in row-wise passes; fixed, so that sums over chunks have a fixed order.
 pub const ROWS: usize = 64;

@@ -1,9 +1,15 @@
 //! The matrix product, behind one function.
 //!
-//! The crate underneath splits a deep product by the cache sizes that it finds, and reads environment variables. Neither
-//! may change our bytes: depth is cut here into slices that fit any cache, the switches are pinned, and each block of the
-//! result is one single-threaded call, its shape decided by the shape of the product alone.
+//! Large products are made by our own tiles where the processor has fused multiply-add; small ones, and all on other
+//! processors, by a crate. That splits a deep product by the cache sizes that it finds, and reads environment variables.
+//! Neither may change our bytes: depth is cut here into slices that fit any cache, the switches are pinned, and each block
+//! of the result is one single-threaded call, its shape decided by the shape of the product alone.
 
+#[cfg(target_arch = "x86_64")]
+use super::{
+    simd::{Level, level},
+    tiles,
+};
 use gemmkit::{MatMut, MatRef, Parallelism, tuning};
 use rayon::prelude::*;
 use std::sync::Once;
@@ -14,11 +20,11 @@ const DEPTH: usize = 256;
 /// A matrix somewhere in a slice.
 #[derive(Debug, Clone, Copy)]
 pub struct Mat<'a> {
-    data: &'a [f32],
-    rows: usize,
-    cols: usize,
-    row_stride: usize,
-    col_stride: usize,
+    pub(super) data: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) row_stride: usize,
+    pub(super) col_stride: usize,
 }
 
 impl<'a> Mat<'a> {
@@ -69,10 +75,25 @@ pub fn product(scale: f32, a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32], s
 /// `out = a * b + keep * out` on all threads of the current pool; the rows of `out` lie end to end.
 pub fn matmul(a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
     let (m, n) = (a.rows, b.cols);
+    assert_eq!(a.cols, b.rows, "inner sizes agree");
     assert_eq!(out.len(), m * n, "the result has its shape");
     if m == 0 || n == 0 {
         return;
     }
+    #[cfg(target_arch = "x86_64")]
+    match level() {
+        // SAFETY: `level` saw every feature that the tile is compiled for on this processor.
+        Level::Avx512 => return unsafe { tiles::matmul::<14, 32>(tiles::avx512, DEPTH, (a, b), keep, out) },
+        // SAFETY: as above.
+        Level::Avx2 => return unsafe { tiles::matmul::<6, 16>(tiles::avx2, DEPTH, (a, b), keep, out) },
+        Level::Portable => {}
+    }
+    blocks(a, b, keep, out);
+}
+
+/// The same by the crate alone, for processors that the tiles are not made for.
+fn blocks(a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
+    let (m, n) = (a.rows, b.cols);
     // About eight blocks or more, whole tiles of the kernel (12 rows) each: a function of the shape alone.
     let rows = (m.div_ceil(8).div_ceil(24) * 24).clamp(24, 192);
     out.par_chunks_mut(rows * n).enumerate().for_each(|(i, out)| {
@@ -119,6 +140,36 @@ mod tests {
                 let exact = exact(i / n, i % n);
                 assert!((f64::from(out[i]) - exact).abs() < 1e-4, "{m}x{k}x{n} at {i}: {} {exact}", out[i]);
                 assert!((f64::from(again[i]) - 1.0 - exact).abs() < 1e-4);
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn tiles_and_the_crate_give_the_same_bits() {
+        if level() == Level::Portable {
+            eprintln!("skipped: this processor has no fused multiply-add");
+            return;
+        }
+        // Edges of tiles, strips, slices and blocks, one less and one more; then shapes of models.
+        let sizes = [1, 2, 5, 6, 7, 13, 14, 15, 16, 17, 31, 32, 33, 83, 84, 85];
+        let depths = [1, 2, 15, 16, 17, 255, 256, 257, 600];
+        let small = sizes.iter().flat_map(|m| sizes.iter().map(move |n| (*m, *n)));
+        let shapes = small.enumerate().map(|(i, (m, n))| (m, depths[i % depths.len()], n));
+        for (m, k, n) in shapes.chain([(700, 128, 512), (128, 700, 512), (301, 96, 1030), (1030, 300, 1)]) {
+            let (a, b, before) = (numbers(m * k), numbers(k * n), numbers(m * n));
+            for (across_a, across_b, keep) in
+                [(false, false, 0.0), (false, true, 1.0), (true, false, 0.0), (true, true, 1.0), (false, true, 0.0)]
+            {
+                let side = |data, rows, cols, across| match across {
+                    true => Mat::new(data, cols, rows).transposed(),
+                    false => Mat::new(data, rows, cols),
+                };
+                let (a, b) = (side(&a, m, k, across_a), side(&b, k, n, across_b));
+                let (mut tiled, mut blocked) = (before.clone(), before.clone());
+                matmul(a, b, keep, &mut tiled);
+                blocks(a, b, keep, &mut blocked);
+                assert!(tiled == blocked, "{m}x{k}x{n}, transposed {across_a} {across_b}, keep {keep}");
             }
         }
     }
