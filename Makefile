@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test torture fuzz lint check-real check-standards check-tensorboard check-pages bench bench-data bench-orchestrators schema clean-cache
+.PHONY: help build run test kill-test torture fuzz lint check-real check-standards check-tensorboard check-pages bench bench-data bench-train bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,18 @@ check-real: build ## the flagship pipeline on genuine rows in $(DATA)
 	@test -e "$(DATA)/dream_train_rows.tsv.gz" || { echo "no $(DATA)/dream_train_rows.tsv.gz: say where with DATA=DIR" >&2; exit 2; }
 	$(BIN) run pipelines/dream2022.yaml --profile sample --set data=$(DATA)/dream_train_rows.tsv.gz
 	$(BIN) run pipelines/dream2022.yaml --profile sample --set data=$(DATA)/native_gpra_rows.tsv.gz
+
+# Another Python with torch and transformers may be named by TORCH, the script that trains with them by TORCH_PEER.
+TORCH      ?= target/torch/bin/python
+TORCH_PEER ?= ../shared/peers/bench_torch_bert.py
+
+target/torch/bin/python:
+	python3 -m venv target/torch
+	target/torch/bin/pip -q install torch transformers safetensors numpy
+
+bench-train: $(TORCH) ## training and prediction beside PyTorch, f32 and bf16; a quarter of an hour, on a quiet machine
+	@test -e "$(TORCH_PEER)" || { echo "no $(TORCH_PEER): say where with TORCH_PEER=FILE" >&2; exit 2; }
+	TORCH=$(abspath $(TORCH)) python3 benches/train.py --peer $(TORCH_PEER) $(BENCH)
 
 bench-orchestrators: build ## whole runs of stages that do nothing, against other tools where they are installed
 	python3 benches/orchestrators.py --bin $(BIN)

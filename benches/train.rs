@@ -1,9 +1,9 @@
-//! Whole training steps and predictions on packed rows: `cargo bench --bench train -- [tiny|small|base] [threads]`.
+//! Whole training steps and predictions on packed rows: `cargo bench --bench train -- [tiny|small|base] [threads] [f32|bf16]`.
 
 use candle_core::{Device, Tensor, Var};
 use cistage::model::bert::StepKey;
 use cistage::model::op::{BertOp, Gradient};
-use cistage::model::{Batch, Bert, BertConfig, speed, with_threads};
+use cistage::model::{Batch, Bert, BertConfig, Precision, speed, with_threads};
 use cistage::seed::Seed;
 use cistage::training::{AdamW, Loss, optimizer};
 use std::sync::Arc;
@@ -19,15 +19,16 @@ fn main() {
     let mut words = std::env::args().skip(1).filter(|word| !word.starts_with('-'));
     let size = words.next().unwrap_or_else(|| "tiny".to_owned());
     let threads = words.next().and_then(|word| word.parse().ok()).unwrap_or(2);
+    let precision = if words.next().is_some_and(|word| word == "bf16") { Precision::Bf16 } else { Precision::F32 };
     let (config, steps) = match size.as_str() {
-        "base" => (BertConfig::new(10, 12, 768, 12, 3072), 2),
+        "base" => (BertConfig::new(10, 12, 768, 12, 3072), 3),
         "small" => (BertConfig::new(10, 4, 256, 4, 1024), 15),
         _ => (BertConfig::new(10, 2, 128, 4, 512), 100),
     };
     let flops = config.forward_flops(TOKENS as f64);
     println!("product: {:.0} GFLOP/s on {threads} threads", speed::measure(threads) / 1e9);
     with_threads(threads, || {
-        let bert = Arc::new(Bert::new(config));
+        let bert = Arc::new(Bert::new(config).with_precision(precision));
         let parameters = Var::from_vec(bert.layout.init(&bert.config, Seed(1)), bert.layout.len(), &Device::Cpu)
             .expect("memory suffices");
         let mut adam = AdamW::new(bert.layout.len(), 0.0, 1.0);

@@ -7,6 +7,7 @@ pub mod device;
 pub mod folder;
 pub mod kernels;
 pub mod op;
+pub mod precision;
 pub mod predict;
 pub mod reference;
 pub mod speed;
@@ -21,6 +22,7 @@ pub use batch::Batch;
 pub use bert::Bert;
 pub use config::BertConfig;
 pub use folder::{Model, Training};
+pub use precision::Precision;
 pub use reference::Reference;
 pub use weights::{Layout, Weights};
 

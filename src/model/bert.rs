@@ -9,7 +9,7 @@ use super::kernels::matmul::{Mat, matmul};
 use super::kernels::norm::{self, Dropping, Normed, Place};
 use super::kernels::{embedding, gelu, reduce, simd};
 use super::weights::{LayerRanges, Layout};
-use super::{Batch, BertConfig};
+use super::{Batch, BertConfig, Precision};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -18,6 +18,8 @@ use std::ops::Range;
 pub struct Bert {
     pub config: BertConfig,
     pub layout: Layout,
+    /// In which numbers the linear layers multiply, forward and backward.
+    pub precision: Precision,
 }
 
 /// The dropout of one optimiser step.
@@ -112,7 +114,11 @@ fn pair<'a>(values: &'a mut [f32], [first, second]: &[Range<usize>; 2]) -> [&'a 
 impl Bert {
     pub fn new(config: BertConfig) -> Self {
         let layout = Layout::new(&config);
-        Self { config, layout }
+        Self { config, layout, precision: Precision::default() }
+    }
+
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 
     fn linear(&self, p: &[f32], x: &[f32], weight: &Range<usize>, bias: &Range<usize>) -> Vec<f32> {
@@ -120,7 +126,8 @@ impl Bert {
         let inputs = weight.len() / out;
         let mut y = vec![0.0; rows * out];
         reduce::fill_rows(&p[bias.clone()], &mut y);
-        matmul(Mat::new(x, rows, inputs), Mat::new(&p[weight.clone()], out, inputs).transposed(), 1.0, &mut y);
+        let weight = Mat::new(&p[weight.clone()], out, inputs);
+        matmul(self.precision, Mat::new(x, rows, inputs), weight.transposed(), 1.0, &mut y);
         y
     }
 
@@ -140,10 +147,10 @@ impl Bert {
         let rows = x.len() / inputs;
         reduce::column_sums(dy, &mut grads[bias.clone()]);
         let (x, dy) = (Mat::new(x, rows, inputs), Mat::new(dy, rows, out));
-        matmul(dy.transposed(), x, 0.0, &mut grads[weight.clone()]);
+        matmul(self.precision, dy.transposed(), x, 0.0, &mut grads[weight.clone()]);
         let keep = if dx.is_some() { 1.0 } else { 0.0 };
         let mut dx = dx.unwrap_or_else(|| vec![0.0; rows * inputs]);
-        matmul(dy, Mat::new(&p[weight.clone()], out, inputs), keep, &mut dx);
+        matmul(self.precision, dy, Mat::new(&p[weight.clone()], out, inputs), keep, &mut dx);
         dx
     }
 

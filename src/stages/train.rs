@@ -7,8 +7,9 @@ use crate::artifact::Format;
 use crate::data;
 use crate::data::labelled::Labelled;
 use crate::digest::Digest;
+use crate::model::device::multiplies_bf16;
 use crate::model::folder::{Model, Tokenizer};
-use crate::model::{Bert, Layout, ModelError, with_threads};
+use crate::model::{Bert, Layout, ModelError, Precision, with_threads};
 use crate::name::PortName;
 use crate::seed::Seed;
 use crate::stage::{Contract, Estimate, Machine, Port, Prefix, Resources, Size, Stage, StageContext, StageError};
@@ -48,14 +49,6 @@ pub enum Keep {
     Last,
     /// The epoch with the highest R2 on the `validation` rows.
     Best,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Precision {
-    F32,
-    /// bf16 products with f32 accumulation and master weights.
-    Bf16,
 }
 
 /// Trains a BERT regressor.
@@ -152,7 +145,7 @@ impl Stage for Train {
         let samples = rows_in * u64::from(self.epochs);
         let validated = rows("validation").unwrap_or(0) * u64::from(self.epochs);
         let flops = forward * (3.0 * samples as f64 + validated as f64);
-        let seconds = (machine.flops > 0.0).then(|| flops / (machine.flops * efficiency(shape.hidden)));
+        let seconds = (machine.flops > 0.0).then(|| flops / (machine.flops * efficiency(shape.hidden, self.precision)));
         Estimate { samples: Some(samples), flops: Some(flops), seconds, ..Estimate::default() }
     }
 
@@ -188,11 +181,6 @@ impl Stage for Train {
             clip.is_finite() && clip >= 0.0,
             "clip_norm",
             format!("{clip} is not 0 (no clipping) or a positive number"),
-        );
-        wants(
-            self.precision == Precision::F32,
-            "precision",
-            "bf16 is not available in this version: use f32".to_owned(),
         );
         problems
     }
@@ -240,14 +228,18 @@ impl Stage for Train {
     }
 }
 
-/// The share of the product's speed that a whole training step reaches, by the width of the model: an assumption, to be
-/// replaced by figures from a quiet machine (`benches/train.rs`).
-fn efficiency(hidden: usize) -> f64 {
-    match hidden {
-        0..=95 => 0.3,
-        96..=191 => 0.5,
-        192..=511 => 0.7,
-        _ => 0.85,
+/// The speed of a whole training step, as a share of the f32 product's, by the width of the model (`benches/train.rs`).
+fn efficiency(hidden: usize, precision: Precision) -> f64 {
+    let rounded = precision == Precision::Bf16 && multiplies_bf16();
+    match (hidden, rounded) {
+        (0..=95, false) => 0.3,
+        (0..=95, true) => 0.35,
+        (96..=191, false) => 0.5,
+        (96..=191, true) => 0.8,
+        (192..=511, false) => 0.7,
+        (192..=511, true) => 1.0,
+        (_, false) => 0.85,
+        (_, true) => 1.4,
     }
 }
 
@@ -304,7 +296,7 @@ impl Train {
         let identity = options.identity(&parameters, rows);
         let mut checkpoints = Checkpoints::open(ctx.scratch(), identity)?;
         let saved = newest(ctx, &mut checkpoints, identity)?;
-        let engine = Fused::new(start.bert.clone());
+        let engine = Fused::new(start.bert.clone().with_precision(self.precision));
         let validation = validation.as_ref().map(training::Rows::from);
         let mut training = Training::new(&engine, parameters, training::Rows::from(&train), validation, &options)
             .map_err(|e| StageError::Failed(e.to_string()))?;

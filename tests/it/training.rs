@@ -9,7 +9,7 @@ use std::process::Stdio;
 pub const PIPELINE: &str = r#"
 cistage: 1
 name: t
-params: { epochs: 3, schedule: constant, rows: 300, hidden: 16 }
+params: { epochs: 3, schedule: constant, rows: 300, hidden: 16, precision: f32 }
 stages:
   made: { uses: synthesize, with: { rows: "${rows}" } }
   tokenizer: { uses: train-tokenizer, in: { rows: made.rows } }
@@ -24,6 +24,7 @@ stages:
       batch_size: 32
       learning_rate: 1e-3
       center_labels: true
+      precision: "${precision}"
   evaluate: { uses: evaluate, in: { rows: made.rows, model: train.model } }
 "#;
 
@@ -65,6 +66,19 @@ fn more_epochs_cost_only_more_epochs_and_fewer_are_a_hit() {
     let audit = other.cistage(&["audit", "train.model", "--verify", "--format", "json"]);
     assert_eq!(audit.code, 0, "{}", audit.stderr);
     assert_eq!(other.cistage(&["cache", "verify"]).code, 0);
+}
+
+#[test]
+fn rounded_products_make_another_model_and_the_same_one_on_any_number_of_threads() {
+    let ws = Workspace::with(PIPELINE);
+    let single = ws.events(&["--set", "rows=100"]).1;
+    let rounded = ["--set", "rows=100", "--set", "precision=bf16"];
+    let (code, two) = ws.events(&[&rounded[..], &["--threads", "2"]].concat());
+    assert_eq!(code, 0);
+    assert!(outcomes(&two).contains(&"train ran".to_owned()), "{:?}", outcomes(&two));
+    assert_ne!(Workspace::digests(&two), Workspace::digests(&single));
+    let (_, one) = Workspace::with(PIPELINE).events(&[&rounded[..], &["--threads", "1"]].concat());
+    assert_eq!(Workspace::digests(&one), Workspace::digests(&two));
 }
 
 #[test]

@@ -1,15 +1,14 @@
 //! The matrix product, behind one function.
 //!
-//! Large products are made by our own tiles where the processor has fused multiply-add; small ones, and all on other
-//! processors, by a crate. That splits a deep product by the cache sizes that it finds, and reads environment variables.
+//! Large products are made by our own tiles where the processor has fused multiply-add, and all of rounded numbers; small
+//! ones, and those in single precision on other processors, by a crate. That splits a deep product by the cache sizes that it finds, and reads environment variables.
 //! Neither may change our bytes: depth is cut here into slices that fit any cache, the switches are pinned, and each block
 //! of the result is one single-threaded call, its shape decided by the shape of the product alone.
 
 #[cfg(target_arch = "x86_64")]
-use super::{
-    simd::{Level, level},
-    tiles,
-};
+use super::simd::{self, Level, level};
+use super::tiles::{self, Pair};
+use crate::model::Precision;
 use gemmkit::{MatMut, MatRef, Parallelism, tuning};
 use rayon::prelude::*;
 use std::sync::Once;
@@ -73,25 +72,53 @@ pub fn product(scale: f32, a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32], s
 }
 
 /// `out = a * b + keep * out` on all threads of the current pool; the rows of `out` lie end to end.
-pub fn matmul(a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
+pub fn matmul(precision: Precision, a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
     let (m, n) = (a.rows, b.cols);
     assert_eq!(a.cols, b.rows, "inner sizes agree");
     assert_eq!(out.len(), m * n, "the result has its shape");
     if m == 0 || n == 0 {
         return;
     }
+    match precision {
+        Precision::F32 => singles(a, b, keep, out),
+        Precision::Bf16 => pairs(a, b, keep, out),
+    }
+}
+
+fn singles(a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     match level() {
         // SAFETY: `level` saw every feature that the tile is compiled for on this processor.
-        Level::Avx512 => return unsafe { tiles::matmul::<14, 32>(tiles::avx512, DEPTH, (a, b), keep, out) },
+        Level::Avx512 => return unsafe { tiles::matmul::<_, 8, 48>(tiles::singles_avx512, (a, b), keep, out) },
         // SAFETY: as above.
-        Level::Avx2 => return unsafe { tiles::matmul::<6, 16>(tiles::avx2, DEPTH, (a, b), keep, out) },
+        Level::Avx2 => return unsafe { tiles::matmul::<_, 6, 16>(tiles::singles_avx2, (a, b), keep, out) },
         Level::Portable => {}
     }
     blocks(a, b, keep, out);
 }
 
-/// The same by the crate alone, for processors that the tiles are not made for.
+fn pairs(a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
+    #[cfg(target_arch = "x86_64")]
+    match level() {
+        Level::Avx512 if simd::multiplies_bf16() => {
+            // SAFETY: this processor has every feature that the tile is compiled for.
+            return unsafe { tiles::matmul::<_, 8, 48>(tiles::pairs_avx512bf16, (a, b), keep, out) };
+        }
+        // SAFETY: as above.
+        Level::Avx512 => return unsafe { tiles::matmul::<_, 6, 48>(tiles::pairs_avx512, (a, b), keep, out) },
+        // SAFETY: as above.
+        Level::Avx2 => return unsafe { tiles::matmul::<_, 4, 16>(tiles::pairs_avx2, (a, b), keep, out) },
+        Level::Portable => {}
+    }
+    portable_pairs((a, b), keep, out);
+}
+
+fn portable_pairs(sides: (Mat<'_>, Mat<'_>), keep: f32, out: &mut [f32]) {
+    // SAFETY: the tile is compiled for any processor.
+    unsafe { tiles::matmul::<Pair, 4, 8>(tiles::pairs_portable, sides, keep, out) }
+}
+
+/// Single precision by the crate alone, for processors that the tiles are not made for.
 fn blocks(a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
     let (m, n) = (a.rows, b.cols);
     // About eight blocks or more, whole tiles of the kernel (12 rows) each: a function of the shape alone.
@@ -133,9 +160,9 @@ mod tests {
                 |i: usize, j: usize| -> f64 { (0..k).map(|l| f64::from(a[i * k + l]) * f64::from(b[l * n + j])).sum() };
             let transposed: Vec<f32> = (0..m * k).map(|i| a[i % m * k + i / m]).collect();
             let mut out = vec![f32::NAN; m * n];
-            matmul(Mat::new(&a, m, k), Mat::new(&b, k, n), 0.0, &mut out);
+            matmul(Precision::F32, Mat::new(&a, m, k), Mat::new(&b, k, n), 0.0, &mut out);
             let mut again = vec![1.0; m * n];
-            matmul(Mat::new(&transposed, k, m).transposed(), Mat::new(&b, k, n), 1.0, &mut again);
+            matmul(Precision::F32, Mat::new(&transposed, k, m).transposed(), Mat::new(&b, k, n), 1.0, &mut again);
             for i in 0..m * n {
                 let exact = exact(i / n, i % n);
                 assert!((f64::from(out[i]) - exact).abs() < 1e-4, "{m}x{k}x{n} at {i}: {} {exact}", out[i]);
@@ -146,14 +173,14 @@ mod tests {
 
     #[test]
     #[cfg(target_arch = "x86_64")]
-    fn tiles_and_the_crate_give_the_same_bits() {
+    fn every_instruction_set_gives_the_same_bits() {
         if level() == Level::Portable {
             eprintln!("skipped: this processor has no fused multiply-add");
             return;
         }
         // Edges of tiles, strips, slices and blocks, one less and one more; then shapes of models.
-        let sizes = [1, 2, 5, 6, 7, 13, 14, 15, 16, 17, 31, 32, 33, 83, 84, 85];
-        let depths = [1, 2, 15, 16, 17, 255, 256, 257, 600];
+        let sizes = [1, 2, 5, 6, 7, 8, 9, 15, 16, 17, 31, 47, 48, 49, 95, 96, 97];
+        let depths = [1, 2, 15, 16, 17, 31, 33, 255, 256, 257, 511, 513, 600];
         let small = sizes.iter().flat_map(|m| sizes.iter().map(move |n| (*m, *n)));
         let shapes = small.enumerate().map(|(i, (m, n))| (m, depths[i % depths.len()], n));
         for (m, k, n) in shapes.chain([(700, 128, 512), (128, 700, 512), (301, 96, 1030), (1030, 300, 1)]) {
@@ -166,11 +193,46 @@ mod tests {
                     false => Mat::new(data, rows, cols),
                 };
                 let (a, b) = (side(&a, m, k, across_a), side(&b, k, n, across_b));
-                let (mut tiled, mut blocked) = (before.clone(), before.clone());
-                matmul(a, b, keep, &mut tiled);
-                blocks(a, b, keep, &mut blocked);
-                assert!(tiled == blocked, "{m}x{k}x{n}, transposed {across_a} {across_b}, keep {keep}");
+                let with = |product: &dyn Fn(&mut [f32])| {
+                    let mut out = before.clone();
+                    product(&mut out);
+                    out
+                };
+                let at = format!("{m}x{k}x{n}, transposed {across_a} {across_b}, keep {keep}");
+                let sides = (a, b);
+                let crates = with(&|out| blocks(a, b, keep, out));
+                let portable = with(&|out| portable_pairs(sides, keep, out));
+                // SAFETY: every feature of a tile was seen on this processor.
+                unsafe {
+                    let two = with(&|out| tiles::matmul::<_, 6, 16>(tiles::singles_avx2, sides, keep, out));
+                    assert!(two == crates, "AVX2, {at}");
+                    let two = with(&|out| tiles::matmul::<_, 4, 16>(tiles::pairs_avx2, sides, keep, out));
+                    assert!(two == portable, "AVX2 in pairs, {at}");
+                    if level() == Level::Avx512 {
+                        let five = with(&|out| tiles::matmul::<_, 8, 48>(tiles::singles_avx512, sides, keep, out));
+                        assert!(five == crates, "AVX-512, {at}");
+                        let five = with(&|out| tiles::matmul::<_, 6, 48>(tiles::pairs_avx512, sides, keep, out));
+                        assert!(five == portable, "AVX-512 in pairs, {at}");
+                    }
+                    if simd::multiplies_bf16() {
+                        let own = with(&|out| tiles::matmul::<_, 8, 48>(tiles::pairs_avx512bf16, sides, keep, out));
+                        assert!(own == portable, "AVX512_BF16, {at}");
+                    }
+                }
             }
+        }
+    }
+
+    #[test]
+    fn rounded_products_are_those_of_rounded_numbers() {
+        let (m, k, n) = (19, 1031, 50);
+        let (a, b) = (numbers(m * k), numbers(k * n));
+        let round = |x: f32| f64::from(Pair::new(x, 0.0).split()[0]);
+        let mut out = vec![1.0; m * n];
+        matmul(Precision::Bf16, Mat::new(&a, m, k), Mat::new(&b, k, n), 1.0, &mut out);
+        for (i, out) in out.iter().enumerate() {
+            let exact: f64 = (0..k).map(|l| round(a[i / n * k + l]) * round(b[l * n + i % n])).sum();
+            assert!((f64::from(*out) - 1.0 - exact).abs() < 1e-3, "{i}: {out} {exact}");
         }
     }
 
@@ -178,12 +240,15 @@ mod tests {
     fn the_number_of_threads_does_not_change_a_bit() {
         let (m, k, n) = (301, 1000, 77);
         let (a, b) = (numbers(m * k), numbers(k * n));
-        let with = |threads| {
+        let with = |precision, threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads start");
             let mut out = vec![0.0; m * n];
-            pool.install(|| matmul(Mat::new(&a, m, k), Mat::new(&b, k, n), 0.0, &mut out));
+            pool.install(|| matmul(precision, Mat::new(&a, m, k), Mat::new(&b, k, n), 0.0, &mut out));
             out
         };
-        assert!(with(1) == with(2) && with(1) == with(3));
+        for precision in [Precision::F32, Precision::Bf16] {
+            let one = with(precision, 1);
+            assert!(one == with(precision, 2) && one == with(precision, 3));
+        }
     }
 }

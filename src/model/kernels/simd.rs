@@ -26,6 +26,14 @@ pub fn level() -> Level {
     Level::Portable
 }
 
+/// Whether this processor has an instruction for products of bfloat16 (AVX512_BF16).
+pub fn multiplies_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16");
+    #[cfg(not(target_arch = "x86_64"))]
+    false
+}
+
 /// Declares a function whose loops are compiled once per instruction set.
 ///
 /// The body is ordinary Rust without fused multiply-add, and with explicit lanes where it sums: the bits do
