@@ -5,7 +5,7 @@ use super::exit::CliError;
 use super::printer::{Style, bytes, table};
 use crate::cache;
 use crate::engine::{environment, machine};
-use crate::model::device::multiplies_bf16;
+use crate::model::device::gains_by_bf16;
 use serde::Serialize;
 use std::path::Path;
 
@@ -62,7 +62,7 @@ fn processors() -> Vec<Finding> {
     let (of, has) = (environment(1), machine());
     let finding = |what, found, verdict, means: &str| Finding { what, found, verdict, means: means.to_owned() };
     let target = match of.target.as_str() {
-        "cpu-avx512" if multiplies_bf16() => {
+        "cpu-avx512" if gains_by_bf16() => {
             (Verdict::Good, "the fastest kernels for processors; `precision: bf16` trains faster still")
         }
         "cpu-avx512" => (Verdict::Good, "the fastest kernels for processors"),

@@ -1,6 +1,6 @@
 //! The numeric target: what decides the bits of a product.
 
-pub use super::kernels::simd::multiplies_bf16;
+pub use super::kernels::simd::gains_by_bf16;
 use super::kernels::simd::{Level, level};
 
 /// The part of an action key that says which processor features the numbers depend on.

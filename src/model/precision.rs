@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub enum Precision {
     #[default]
     F32,
-    /// Products of numbers rounded to bfloat16, summed in f32; weights are kept in f32. Faster where the processor has
-    /// AVX512_BF16; others do the same arithmetic, no faster than in f32.
+    /// Products of numbers rounded to bfloat16, summed in f32; weights are kept in f32. Faster on AMD's
+    /// processors with AVX512_BF16 (Zen 4 and later); others do the same arithmetic, no faster than in f32.
     Bf16,
 }

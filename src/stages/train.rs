@@ -7,7 +7,7 @@ use crate::artifact::Format;
 use crate::data;
 use crate::data::labelled::Labelled;
 use crate::digest::Digest;
-use crate::model::device::multiplies_bf16;
+use crate::model::device::gains_by_bf16;
 use crate::model::folder::{Model, Tokenizer};
 use crate::model::{Bert, Layout, ModelError, Precision, with_threads};
 use crate::name::PortName;
@@ -230,7 +230,7 @@ impl Stage for Train {
 
 /// The speed of a whole training step, as a share of the f32 product's, by the width of the model (`benches/train.rs`).
 fn efficiency(hidden: usize, precision: Precision) -> f64 {
-    let rounded = precision == Precision::Bf16 && multiplies_bf16();
+    let rounded = precision == Precision::Bf16 && gains_by_bf16();
     match (hidden, rounded) {
         (0..=95, false) => 0.3,
         (0..=95, true) => 0.35,

@@ -100,7 +100,7 @@ fn singles(a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
 fn pairs(a: Mat<'_>, b: Mat<'_>, keep: f32, out: &mut [f32]) {
     #[cfg(target_arch = "x86_64")]
     match level() {
-        Level::Avx512 if simd::multiplies_bf16() => {
+        Level::Avx512 if simd::gains_by_bf16() => {
             // SAFETY: this processor has every feature that the tile is compiled for.
             return unsafe { tiles::matmul::<_, 8, 48>(tiles::pairs_avx512bf16, (a, b), keep, out) };
         }
@@ -214,7 +214,7 @@ mod tests {
                         let five = with(&|out| tiles::matmul::<_, 6, 48>(tiles::pairs_avx512, sides, keep, out));
                         assert!(five == portable, "AVX-512 in pairs, {at}");
                     }
-                    if simd::multiplies_bf16() {
+                    if level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16") {
                         let own = with(&|out| tiles::matmul::<_, 8, 48>(tiles::pairs_avx512bf16, sides, keep, out));
                         assert!(own == portable, "AVX512_BF16, {at}");
                     }

@@ -26,12 +26,23 @@ pub fn level() -> Level {
     Level::Portable
 }
 
-/// Whether this processor has an instruction for products of bfloat16 (AVX512_BF16).
-pub fn multiplies_bf16() -> bool {
+/// Whether this processor has an instruction for products of bfloat16 (AVX512_BF16), and gains by it: AMD's does as many as
+/// of products in f32, each of two pairs of numbers; Intel's, seen on a Xeon with AMX, takes more than twice as long.
+pub fn gains_by_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16");
+    return level() == Level::Avx512 && is_x86_feature_detected!("avx512bf16") && vendor() == *b"AuthenticAMD";
     #[cfg(not(target_arch = "x86_64"))]
     false
+}
+
+#[cfg(target_arch = "x86_64")]
+fn vendor() -> [u8; 12] {
+    let found = std::arch::x86_64::__cpuid(0);
+    let mut name = [0; 12];
+    for (to, register) in name.chunks_exact_mut(4).zip([found.ebx, found.edx, found.ecx]) {
+        to.copy_from_slice(&register.to_le_bytes());
+    }
+    name
 }
 
 /// Declares a function whose loops are compiled once per instruction set.
