@@ -5,7 +5,7 @@
 
 use super::kernels::attention::{Band, Grads, Shape};
 use super::kernels::dropout::{Masks, RowMask};
-use super::kernels::matmul::{Mat, matmul};
+use super::kernels::matmul::{Mat, Onto, matmul};
 use super::kernels::norm::{self, Dropping, Normed, Place};
 use super::kernels::{embedding, gelu, reduce, simd};
 use super::weights::{LayerRanges, Layout};
@@ -125,9 +125,8 @@ impl Bert {
         let (out, rows) = (bias.len(), x.len() / (weight.len() / bias.len()));
         let inputs = weight.len() / out;
         let mut y = vec![0.0; rows * out];
-        reduce::fill_rows(&p[bias.clone()], &mut y);
         let weight = Mat::new(&p[weight.clone()], out, inputs);
-        matmul(self.precision, Mat::new(x, rows, inputs), weight.transposed(), 1.0, &mut y);
+        matmul(self.precision, Mat::new(x, rows, inputs), weight.transposed(), Onto::Row(&p[bias.clone()]), &mut y);
         y
     }
 
@@ -147,10 +146,10 @@ impl Bert {
         let rows = x.len() / inputs;
         reduce::column_sums(dy, &mut grads[bias.clone()]);
         let (x, dy) = (Mat::new(x, rows, inputs), Mat::new(dy, rows, out));
-        matmul(self.precision, dy.transposed(), x, 0.0, &mut grads[weight.clone()]);
-        let keep = if dx.is_some() { 1.0 } else { 0.0 };
+        matmul(self.precision, dy.transposed(), x, Onto::Nothing, &mut grads[weight.clone()]);
+        let onto = if dx.is_some() { Onto::Out } else { Onto::Nothing };
         let mut dx = dx.unwrap_or_else(|| vec![0.0; rows * inputs]);
-        matmul(self.precision, dy, Mat::new(&p[weight.clone()], out, inputs), keep, &mut dx);
+        matmul(self.precision, dy, Mat::new(&p[weight.clone()], out, inputs), onto, &mut dx);
         dx
     }
 

@@ -1,7 +1,7 @@
 //! How fast this machine multiplies matrices, for estimates.
 
 use super::Precision;
-use super::kernels::matmul::{Mat, matmul};
+use super::kernels::matmul::{Mat, Onto, matmul};
 use std::time::{Duration, Instant};
 
 /// Measures the product's speed on so many threads, in floating-point operations per second; takes below 100 ms.
@@ -15,7 +15,7 @@ pub fn measure(threads: usize) -> f64 {
         // The first round warms the caches and the clock; other work on the machine only ever slows a round.
         while started.elapsed() < Duration::from_millis(60) {
             let round = Instant::now();
-            matmul(Precision::F32, Mat::new(&a, SIZE, SIZE), Mat::new(&a, SIZE, SIZE), 0.0, &mut out);
+            matmul(Precision::F32, Mat::new(&a, SIZE, SIZE), Mat::new(&a, SIZE, SIZE), Onto::Nothing, &mut out);
             best = best.min(round.elapsed().as_secs_f64());
         }
         2.0 * (SIZE as f64).powi(3) / best

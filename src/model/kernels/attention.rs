@@ -90,12 +90,12 @@ impl Shape {
         let size = self.queries * self.keys;
         for (head, weights) in weights.chunks_mut(size).enumerate() {
             let (q, k) = (q.head(self.queries, head, self.width), k.head(self.keys, head, self.width));
-            product(self.scale(), q, k.transposed(), 0.0, weights, self.keys);
+            product(self.scale(), q, k.transposed(), weights, self.keys);
             weights.chunks_mut(self.keys).for_each(softmax_row);
             let kept = self.dropped(weights, mask, head, spare);
             let out = &mut context[head * self.width..];
             let weights = Mat::new(kept, self.queries, self.keys);
-            product(1.0, weights, v.head(self.keys, head, self.width), 0.0, out, self.heads * self.width);
+            product(1.0, weights, v.head(self.keys, head, self.width), out, self.heads * self.width);
         }
     }
 
@@ -132,11 +132,11 @@ impl Shape {
             let out = Mat::strided(&context_grad[columns..], self.queries, self.width, self.heads * self.width);
             let kept = Mat::new(self.dropped(weights, mask, head, spare), self.queries, self.keys);
             let (into, stride) = grads.target(2, columns);
-            product(1.0, kept.transposed(), out, 0.0, into, stride);
+            product(1.0, kept.transposed(), out, into, stride);
 
             scores.resize(size, 0.0);
             let v = v.head(self.keys, head, self.width);
-            product(1.0, out, v.transposed(), 0.0, scores, self.keys);
+            product(1.0, out, v.transposed(), scores, self.keys);
             for (query, (row, weights)) in scores.chunks_mut(self.keys).zip(weights.chunks(self.keys)).enumerate() {
                 if let Some(mask) = mask {
                     mask.apply(row, self.counter(head, query));
@@ -146,9 +146,9 @@ impl Shape {
             let scores = Mat::new(scores, self.queries, self.keys);
             let (q, k) = (q.head(self.queries, head, self.width), k.head(self.keys, head, self.width));
             let (into, stride) = grads.target(0, columns);
-            product(self.scale(), scores, k, 0.0, into, stride);
+            product(self.scale(), scores, k, into, stride);
             let (into, stride) = grads.target(1, columns);
-            product(self.scale(), scores.transposed(), q, 0.0, into, stride);
+            product(self.scale(), scores.transposed(), q, into, stride);
         }
     }
 }

@@ -44,9 +44,3 @@ pub fn sum_of_squares(values: &[f32]) -> f64 {
     let parts: Vec<f64> = values.par_chunks(1 << 16).map(squares).collect();
     parts.iter().sum()
 }
-
-/// Repeats `row` in every row of `out`.
-pub fn fill_rows(row: &[f32], out: &mut [f32]) {
-    out.par_chunks_mut(ROWS * row.len())
-        .for_each(|chunk| chunk.chunks_mut(row.len()).for_each(|out| out.copy_from_slice(row)));
-}

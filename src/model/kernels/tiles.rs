@@ -7,7 +7,7 @@
 mod registers;
 mod strips;
 
-use super::matmul::Mat;
+use super::matmul::{Mat, Onto};
 use rayon::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::thread::LocalKey;
@@ -22,13 +22,22 @@ const BLOCK: usize = 112;
 /// Bytes of one column of a slice.
 const DEPTH: usize = 1024;
 
-/// Adds the product of a strip of `a` and a strip of `b` to `keep` times the tile, whose first number `out` begins with;
-/// its rows are `stride` apart, and it has so many rows and columns.
+/// The left side of a tile: element `k` of row `i` is at `i * row + k * step`, or that of a strip.
+#[derive(Debug, Clone, Copy)]
+pub struct Side<'a, E> {
+    pub data: &'a [E],
+    pub row: usize,
+    pub step: usize,
+}
+
+/// Writes `scale` times the product of rows of `a` and a strip of `b`, added to `onto`; the first number of the tile is that of
+/// `out`, its rows are `stride` apart, and it has so many rows and columns.
 ///
 /// # Safety
 ///
 /// The processor has the instructions that the function is compiled for.
-pub type Tile<E> = unsafe fn(a: &[E], b: &[E], out: &mut [f32], stride: usize, size: (usize, usize), keep: f32);
+pub type Tile<E> =
+    unsafe fn(Side<'_, E>, b: &[E], out: &mut [f32], stride: usize, (usize, usize), scale: f32, Onto<'_>);
 
 /// Room for strips, kept from product to product: what takes it leaves none for a product that runs in between.
 pub struct Room<E> {
@@ -42,7 +51,7 @@ impl<E> Room<E> {
     }
 }
 
-/// `out = a * b + keep * out` on all threads of the current pool, in tiles of `ROWS` x `COLS`.
+/// `out = a * b` added to `onto`, on all threads of the current pool, in tiles of `ROWS` x `COLS`.
 ///
 /// # Safety
 ///
@@ -50,7 +59,7 @@ impl<E> Room<E> {
 pub unsafe fn matmul<E: Element, const ROWS: usize, const COLS: usize>(
     tile: Tile<E>,
     (a, b): (Mat<'_>, Mat<'_>),
-    keep: f32,
+    onto: Onto<'_>,
     out: &mut [f32],
 ) {
     let (m, n, threads) = (a.rows, b.cols, rayon::current_num_threads());
@@ -63,7 +72,7 @@ pub unsafe fn matmul<E: Element, const ROWS: usize, const COLS: usize>(
     shared.resize(panels * COLS * depth.min(a.cols).div_ceil(E::NUMBERS), E::default());
     for start in (0..a.cols).step_by(depth) {
         let slice = start..(start + depth).min(a.cols);
-        let (deep, keep) = (slice.len().div_ceil(E::NUMBERS), if start == 0 { keep } else { 1.0 });
+        let (deep, onto) = (slice.len().div_ceil(E::NUMBERS), if start == 0 { onto } else { Onto::Out });
         let shared = &mut shared[..panels * COLS * deep];
         shared.par_chunks_mut(together * COLS * deep).enumerate().for_each(|(i, to)| {
             strips::pack::<E, COLS>(b.transposed(), i * together * COLS, slice.clone(), to);
@@ -79,10 +88,11 @@ pub unsafe fn matmul<E: Element, const ROWS: usize, const COLS: usize>(
                 for first in (0..n).step_by(near) {
                     for (a, row) in own.chunks_exact(ROWS * deep).zip((0..).step_by(ROWS)) {
                         for col in (first..(first + near).min(n)).step_by(COLS) {
-                            let (b, size) =
-                                (&shared[col * deep..(col + COLS) * deep], (ROWS.min(rows - row), COLS.min(n - col)));
+                            let (a, b) =
+                                (Side { data: a, row: 1, step: ROWS }, &shared[col * deep..(col + COLS) * deep]);
+                            let size = (ROWS.min(rows - row), COLS.min(n - col));
                             // SAFETY: our caller's promise.
-                            unsafe { tile(a, b, &mut out[row * n + col..], n, size, keep) };
+                            unsafe { tile(a, b, &mut out[row * n + col..], n, size, 1.0, onto.from(col)) };
                         }
                     }
                 }
@@ -90,4 +100,38 @@ pub unsafe fn matmul<E: Element, const ROWS: usize, const COLS: usize>(
         });
     }
     room.with(|room| room.shared.set(shared));
+}
+
+/// `out = scale * a * b` on the calling thread; the rows of `out` are `stride` apart. Rows of `a` are read where they are: for
+/// products so small that packing them would take longer.
+///
+/// # Safety
+///
+/// The processor has the instructions that `tile` is compiled for.
+pub unsafe fn product<const ROWS: usize, const COLS: usize>(
+    tile: Tile<f32>,
+    scale: f32,
+    (a, b): (Mat<'_>, Mat<'_>),
+    out: &mut [f32],
+    stride: usize,
+) {
+    let (m, n) = (a.rows, b.cols);
+    f32::room().with(|room| {
+        let mut strips = room.own.borrow_mut();
+        for start in (0..a.cols).step_by(DEPTH / size_of::<f32>()) {
+            let slice = start..(start + DEPTH / size_of::<f32>()).min(a.cols);
+            let onto = if start == 0 { Onto::Nothing } else { Onto::Out };
+            strips.resize(n.div_ceil(COLS) * COLS * slice.len(), 0.0);
+            strips::pack::<f32, COLS>(b.transposed(), 0, slice.clone(), &mut strips);
+            for (b, col) in strips.chunks_exact(COLS * slice.len()).zip((0..).step_by(COLS)) {
+                for row in (0..m).step_by(ROWS) {
+                    let from = row * a.row_stride + start * a.col_stride;
+                    let a = Side { data: &a.data[from..], row: a.row_stride, step: a.col_stride };
+                    let size = (ROWS.min(m - row), COLS.min(n - col));
+                    // SAFETY: our caller's promise.
+                    unsafe { tile(a, b, &mut out[row * stride + col..], stride, size, scale, onto) };
+                }
+            }
+        }
+    });
 }

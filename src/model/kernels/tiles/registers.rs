@@ -3,23 +3,33 @@
 //! A pair is multiplied as the processor's own instruction does it (VDPBF16PS: the high halves, then the low, each fused
 //! with its addition), so all processors give the same bits, but for numbers below 2^-126: that instruction takes them for zero.
 
-use super::Pair;
+use super::{Onto, Pair, Side};
 use std::array::from_fn;
 
-/// Writes `sum + keep * out`; what was there is not read where nothing of it is kept.
+/// Writes one row of a tile.
 #[inline(always)]
-fn write(sums: &[f32], out: &mut [f32], keep: f32) {
-    if keep == 0.0 {
-        out.copy_from_slice(sums);
-    } else {
-        out.iter_mut().zip(sums).for_each(|(out, sum)| *out = keep.mul_add(*out, *sum));
+fn write(sums: &[f32], out: &mut [f32], scale: f32, onto: Onto<'_>) {
+    match onto {
+        Onto::Nothing => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = scale * sum),
+        Onto::Out => out.iter_mut().zip(sums).for_each(|(out, sum)| *out = scale.mul_add(*sum, *out)),
+        Onto::Row(row) => {
+            out.iter_mut().zip(sums).zip(row).for_each(|((out, sum), row)| *out = scale.mul_add(*sum, *row))
+        }
     }
 }
 
 /// Tiles without the processor's vector instructions: the compiler finds what there is.
-pub fn pairs_portable(a: &[Pair], b: &[Pair], out: &mut [f32], stride: usize, (rows, cols): (usize, usize), keep: f32) {
+pub fn pairs_portable(
+    a: Side<'_, Pair>,
+    b: &[Pair],
+    out: &mut [f32],
+    stride: usize,
+    (rows, cols): (usize, usize),
+    scale: f32,
+    onto: Onto<'_>,
+) {
     let mut sums = [[0.0_f32; 8]; 4];
-    for (a, b) in a.as_chunks::<4>().0.iter().zip(b.as_chunks::<8>().0) {
+    for (a, b) in a.data.as_chunks::<4>().0.iter().zip(b.as_chunks::<8>().0) {
         let b = b.map(Pair::split);
         for (sums, a) in sums.iter_mut().zip(a) {
             let [low, high] = a.split();
@@ -29,55 +39,83 @@ pub fn pairs_portable(a: &[Pair], b: &[Pair], out: &mut [f32], stride: usize, (r
         }
     }
     for (sums, out) in sums.iter().zip(out.chunks_mut(stride)).take(rows) {
-        write(&sums[..cols], &mut out[..cols], keep);
+        write(&sums[..cols], &mut out[..cols], scale, onto);
     }
 }
 
 /// A tile for an instruction set: `$rows` x `$vectors` sums of `$lanes` numbers stay in registers with a line of `b` and one
 /// number of `a`. `$load` reads a vector of `b`, `$spread` fills one with an element of `a`, `$step` multiplies and adds.
+/// A tile at the right edge takes as few vectors as hold its columns. `PACKED`: `a` is a strip, not rows of a matrix.
 #[cfg(target_arch = "x86_64")]
 macro_rules! tile {
     ($(#[$meta:meta])* $name:ident($features:literal, $element:ty, $rows:literal, $vectors:literal, $lanes:literal):
-        $zero:ident, $read:ident, $write:ident, $fill:ident, $fma:ident, $load:expr, $spread:expr, $step:expr) => {
+        $zero:ident, $read:ident, $write:ident, $fill:ident, $mul:ident, $fma:ident, $load:expr, $spread:expr, $step:expr) => {
         $(#[$meta])*
         #[target_feature(enable = $features)]
-        pub fn $name(
-            a: &[$element],
+        pub fn $name<const PACKED: bool>(
+            a: Side<'_, $element>,
             b: &[$element],
             out: &mut [f32],
             stride: usize,
-            (rows, cols): (usize, usize),
-            keep: f32,
+            size: (usize, usize),
+            scale: f32,
+            onto: Onto<'_>,
         ) {
-            let mut sums = [[$zero(); $vectors]; $rows];
-            for (a, b) in a.as_chunks::<$rows>().0.iter().zip(b.as_chunks::<{ $vectors * $lanes }>().0) {
-                let b: [_; $vectors] = from_fn(|v| $load(&b.as_chunks::<$lanes>().0[v]));
-                for (sums, a) in sums.iter_mut().zip(a) {
-                    let a = $spread(a);
-                    for (sum, b) in sums.iter_mut().zip(&b) {
-                        *sum = $step(*sum, a, *b);
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn some<const PACKED: bool, const VECTORS: usize>(
+                a: Side<'_, $element>,
+                b: &[$element],
+                out: &mut [f32],
+                stride: usize,
+                (rows, cols): (usize, usize),
+                scale: f32,
+                onto: Onto<'_>,
+            ) {
+                let lines = b.as_chunks::<{ $vectors * $lanes }>().0;
+                // Past the last row the last is read again.
+                let starts: [usize; $rows] = from_fn(|i| if PACKED { i } else { i.min(rows - 1) * a.row });
+                let next = if PACKED { $rows } else { a.step };
+                assert!(lines.is_empty() || (lines.len() - 1) * next + starts[$rows - 1] < a.data.len());
+                let mut sums = [[$zero(); VECTORS]; $rows];
+                for (k, line) in lines.iter().enumerate() {
+                    let b: [_; VECTORS] = from_fn(|v| $load(&line.as_chunks::<$lanes>().0[v]));
+                    for (sums, start) in sums.iter_mut().zip(&starts) {
+                        // SAFETY: the largest place is that of the last start and line: asserted to lie in the slice.
+                        let a = $spread(unsafe { a.data.get_unchecked(start + k * next) });
+                        for (sum, b) in sums.iter_mut().zip(&b) {
+                            *sum = $step(*sum, a, *b);
+                        }
+                    }
+                }
+                let scaled = $fill(scale);
+                for (sums, out) in sums.iter().zip(out.chunks_mut(stride)).take(rows) {
+                    if cols == VECTORS * $lanes {
+                        for (v, (sum, out)) in sums.iter().zip(out.as_chunks_mut::<$lanes>().0).enumerate() {
+                            // SAFETY: reads and writes as many numbers as the arrays have.
+                            unsafe {
+                                let sum = match onto {
+                                    Onto::Nothing => $mul(scaled, *sum),
+                                    Onto::Out => $fma(scaled, *sum, $read(out.as_ptr())),
+                                    Onto::Row(row) => $fma(scaled, *sum, $read(row.as_chunks::<$lanes>().0[v].as_ptr())),
+                                };
+                                $write(out.as_mut_ptr(), sum);
+                            }
+                        }
+                    } else {
+                        let mut line = [[0.0_f32; $lanes]; VECTORS];
+                        for (line, sum) in line.iter_mut().zip(sums) {
+                            // SAFETY: writes as many numbers as the array has.
+                            unsafe { $write(line.as_mut_ptr(), *sum) };
+                        }
+                        write(&line.as_flattened()[..cols], &mut out[..cols], scale, onto);
                     }
                 }
             }
-            let kept = $fill(keep);
-            for (sums, out) in sums.iter().zip(out.chunks_mut(stride)).take(rows) {
-                let whole = out.as_chunks_mut::<$lanes>().0;
-                if cols == $vectors * $lanes {
-                    for (sum, out) in sums.iter().zip(whole) {
-                        // SAFETY: reads and writes as many numbers as the array has.
-                        unsafe {
-                            let sum = if keep == 0.0 { *sum } else { $fma(kept, $read(out.as_ptr()), *sum) };
-                            $write(out.as_mut_ptr(), sum);
-                        }
-                    }
-                } else {
-                    let mut line = [[0.0_f32; $lanes]; $vectors];
-                    for (line, sum) in line.iter_mut().zip(sums) {
-                        // SAFETY: writes as many numbers as the array has.
-                        unsafe { $write(line.as_mut_ptr(), *sum) };
-                    }
-                    write(&line.as_flattened()[..cols], &mut out[..cols], keep);
-                }
+            match size.1.div_ceil($lanes) {
+                1 => some::<PACKED, 1>(a, b, out, stride, size, scale, onto),
+                2 => some::<PACKED, 2>(a, b, out, stride, size, scale, onto),
+                _ => some::<PACKED, $vectors>(a, b, out, stride, size, scale, onto),
             }
         }
     };
@@ -85,19 +123,20 @@ macro_rules! tile {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Pair, from_fn, write};
+    use super::{Onto, Pair, Side, from_fn, write};
     use std::arch::x86_64::{
         __m256, __m512, __m512bh, __m512i, _mm256_and_si256, _mm256_castsi256_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_loadu_si256, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32, _mm256_storeu_ps,
-        _mm512_and_si512, _mm512_castsi512_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_loadu_si512,
-        _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32, _mm512_storeu_ps,
+        _mm256_loadu_si256, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setzero_ps, _mm256_slli_epi32,
+        _mm256_storeu_ps, _mm512_and_si512, _mm512_castsi512_ps, _mm512_dpbf16_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_loadu_si512, _mm512_mul_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
+        _mm512_storeu_ps,
     };
     use std::mem::transmute;
 
     tile! {
         /// 24 sums, three vectors of `b` and one number of `a` in 28 of 32 registers.
         singles_avx512("avx512f,avx512bw,avx512dq,avx512vl", f32, 8, 3, 16):
-            _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps,
+            _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_mul_ps, _mm512_fmadd_ps,
             // SAFETY: reads as many numbers as the array has.
             |b: &[f32; 16]| unsafe { _mm512_loadu_ps(b.as_ptr()) },
             |a: &f32| _mm512_set1_ps(*a),
@@ -107,7 +146,7 @@ mod x86 {
     tile! {
         /// 12 sums, two vectors of `b` and one number of `a` in 15 of 16 registers.
         singles_avx2("avx2,fma", f32, 6, 2, 8):
-            _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps,
+            _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_mul_ps, _mm256_fmadd_ps,
             // SAFETY: reads as many numbers as the array has.
             |b: &[f32; 8]| unsafe { _mm256_loadu_ps(b.as_ptr()) },
             |a: &f32| _mm256_set1_ps(*a),
@@ -117,7 +156,7 @@ mod x86 {
     tile! {
         /// The processor multiplies pairs itself.
         pairs_avx512bf16("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16", Pair, 8, 3, 16):
-            _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps,
+            _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_mul_ps, _mm512_fmadd_ps,
             // SAFETY: reads as many pairs as the array has; any bits are a vector of pairs.
             |b: &[Pair; 16]| unsafe { transmute::<__m512i, __m512bh>(_mm512_loadu_si512(b.as_ptr().cast())) },
             // SAFETY: any bits are a vector of pairs.
@@ -128,7 +167,7 @@ mod x86 {
     tile! {
         /// Pairs are split as they are read: 18 sums, and both halves of three vectors of `b`.
         pairs_avx512("avx512f,avx512bw,avx512dq,avx512vl", Pair, 6, 3, 16):
-            _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps,
+            _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_mul_ps, _mm512_fmadd_ps,
             |b: &[Pair; 16]| {
                 // SAFETY: reads as many pairs as the array has.
                 let b = unsafe { _mm512_loadu_si512(b.as_ptr().cast()) };
@@ -142,7 +181,7 @@ mod x86 {
     tile! {
         /// Pairs are split as they are read: 8 sums, and both halves of two vectors of `b`.
         pairs_avx2("avx2,fma", Pair, 4, 2, 8):
-            _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps,
+            _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_mul_ps, _mm256_fmadd_ps,
             |b: &[Pair; 8]| {
                 // SAFETY: reads as many pairs as the array has.
                 let b = unsafe { _mm256_loadu_si256(b.as_ptr().cast()) };
