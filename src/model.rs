@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod bert;
+pub mod buffers;
 pub mod config;
 pub mod device;
 pub mod folder;

@@ -5,8 +5,7 @@ use super::{ROWS, reduce};
 use rayon::prelude::*;
 
 /// The sum of a token's word, its position and type 0.
-pub fn forward(ids: &[u8], places: &[Place], [words, positions, types]: [&[f32]; 3], width: usize) -> Vec<f32> {
-    let mut out = vec![0.0; ids.len() * width];
+pub fn forward(ids: &[u8], places: &[Place], [words, positions, types]: [&[f32]; 3], width: usize, out: &mut [f32]) {
     out.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, outs)| {
         for (i, out) in outs.chunks_mut(width).enumerate() {
             let token = chunk * ROWS + i;
@@ -16,7 +15,6 @@ pub fn forward(ids: &[u8], places: &[Place], [words, positions, types]: [&[f32];
             reduce::add(out, &positions[places[token].1 as usize * width..][..width]);
         }
     });
-    out
 }
 
 /// Writes the gradients of the three tables; the padding word's row and type 1's stay 0.

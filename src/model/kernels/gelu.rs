@@ -12,11 +12,13 @@ multiversion! {
         }
     }
 
-    pub fn backward_span(input: &[f32], grad: &mut [f32]) {
+    pub fn slope_span(values: &mut [f32], out: &mut [f32]) {
         // The density of the standard normal distribution at 0.
         const DENSITY: f32 = 0.398_942_3;
-        for (&x, g) in input.iter().zip(grad) {
-            *g *= 0.5 * (1.0 + erf(x * std::f32::consts::FRAC_1_SQRT_2)) + x * DENSITY * exp(-0.5 * x * x);
+        for (x, y) in values.iter_mut().zip(out) {
+            let sides = 1.0 + erf(*x * std::f32::consts::FRAC_1_SQRT_2);
+            *y = 0.5 * *x * sides;
+            *x = 0.5 * sides + *x * DENSITY * exp(-0.5 * *x * *x);
         }
     }
 }
@@ -25,7 +27,7 @@ pub fn forward(input: &[f32], out: &mut [f32]) {
     input.par_chunks(SPAN).zip(out.par_chunks_mut(SPAN)).for_each(|(x, y)| forward_span(x, y));
 }
 
-/// Turns the gradient of the result into that of the input.
-pub fn backward(input: &[f32], grad: &mut [f32]) {
-    input.par_chunks(SPAN).zip(grad.par_chunks_mut(SPAN)).for_each(|(x, g)| backward_span(x, g));
+/// Writes what `forward` does, and turns each value into the slope there: the factor of the gradient.
+pub fn slope(values: &mut [f32], out: &mut [f32]) {
+    values.par_chunks_mut(SPAN).zip(out.par_chunks_mut(SPAN)).for_each(|(x, y)| slope_span(x, y));
 }

@@ -15,15 +15,6 @@ pub struct Dropping {
     pub after: Option<(Masks, u32)>,
 }
 
-/// What backward needs of a LayerNorm.
-#[derive(Debug, Clone)]
-pub struct Normed {
-    /// Rows with mean 0 and variance 1, before scale and shift.
-    pub unit: Vec<f32>,
-    /// 1 / standard deviation of each row.
-    pub inverse: Vec<f32>,
-}
-
 multiversion! {
     pub fn forward_row(unit: &mut [f32], scale: &[f32], shift: &[f32], epsilon: f32, out: &mut [f32]) -> f32 {
         let n = unit.len();
@@ -35,6 +26,12 @@ multiversion! {
             *out = *u * scale + shift;
         }
         inverse
+    }
+
+    pub fn output_row(unit: &[f32], scale: &[f32], shift: &[f32], out: &mut [f32]) {
+        for (((u, out), scale), shift) in unit.iter().zip(out).zip(scale).zip(shift) {
+            *out = *u * scale + shift;
+        }
     }
 
     pub fn backward_row(grad: &mut [f32], unit: &[f32], inverse: f32, scale: &[f32], scale_grad: &mut [f32], shift_grad: &mut [f32]) {
@@ -53,19 +50,20 @@ multiversion! {
     }
 }
 
-/// `out = after(LayerNorm(residual + before(input)))`.
+/// `out = after(LayerNorm(residual + before(values)))`. The values become rows with mean 0 and variance 1, before scale and
+/// shift; gives 1 / standard deviation of each.
 pub fn forward(
-    mut input: Vec<f32>,
+    values: &mut [f32],
     residual: Option<&[f32]>,
     [scale, shift]: [&[f32]; 2],
     epsilon: f32,
     places: &[Place],
     dropping: Dropping,
     out: &mut [f32],
-) -> Normed {
+) -> Vec<f32> {
     let width = scale.len();
     let mut inverse = vec![0.0; places.len()];
-    input
+    values
         .par_chunks_mut(ROWS * width)
         .zip(out.par_chunks_mut(ROWS * width))
         .zip(inverse.par_chunks_mut(ROWS))
@@ -89,14 +87,28 @@ pub fn forward(
                 }
             }
         });
-    Normed { unit: input, inverse }
+    inverse
+}
+
+/// What `forward` put out, from the rows that it left.
+pub fn output(units: &[f32], [scale, shift]: [&[f32]; 2], places: &[Place], dropping: Dropping, out: &mut [f32]) {
+    let width = scale.len();
+    let chunks = units.par_chunks(ROWS * width).zip(out.par_chunks_mut(ROWS * width)).zip(places.par_chunks(ROWS));
+    chunks.for_each(|((units, outs), places)| {
+        for ((unit, out), (sequence, position)) in units.chunks(width).zip(outs.chunks_mut(width)).zip(places) {
+            output_row(unit, scale, shift, out);
+            if let Some((masks, site)) = dropping.after {
+                masks.row(site, *sequence).apply(out, position.wrapping_mul(width as u32));
+            }
+        }
+    });
 }
 
 /// Turns `grad`, the gradient of the result, into that of the residual; `branch` becomes that of the input.
 pub fn backward(
     grad: &mut [f32],
     branch: Option<&mut [f32]>,
-    normed: &Normed,
+    (units, inverse): (&[f32], &[f32]),
     scale: &[f32],
     [scale_grad, shift_grad]: [&mut [f32]; 2],
     places: &[Place],
@@ -115,8 +127,8 @@ pub fn backward(
                     masks.row(site, sequence).apply(grad, position.wrapping_mul(width as u32));
                 }
                 let [scale_sum, shift_sum] = &mut sums;
-                let unit = &normed.unit[row * width..][..width];
-                backward_row(grad, unit, normed.inverse[row], scale, scale_sum, shift_sum);
+                let unit = &units[row * width..][..width];
+                backward_row(grad, unit, inverse[row], scale, scale_sum, shift_sum);
             }
             sums
         })

@@ -4,11 +4,20 @@ use super::ROWS;
 use super::simd::multiversion;
 use rayon::prelude::*;
 
+/// Values that one task takes where rows do not matter.
+const SPAN: usize = 1 << 16;
+
 multiversion! {
     /// Adds `values` to `sums`.
     pub fn add(sums: &mut [f32], values: &[f32]) {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum += value;
+        }
+    }
+
+    pub fn multiply_span(values: &mut [f32], factors: &[f32]) {
+        for (value, factor) in values.iter_mut().zip(factors) {
+            *value *= factor;
         }
     }
 
@@ -41,6 +50,11 @@ pub fn column_sums(values: &[f32], out: &mut [f32]) {
 
 /// The sum of squares of everything: fixed spans first, then the spans in order.
 pub fn sum_of_squares(values: &[f32]) -> f64 {
-    let parts: Vec<f64> = values.par_chunks(1 << 16).map(squares).collect();
+    let parts: Vec<f64> = values.par_chunks(SPAN).map(squares).collect();
     parts.iter().sum()
+}
+
+/// Multiplies each value by its factor.
+pub fn multiply(values: &mut [f32], factors: &[f32]) {
+    values.par_chunks_mut(SPAN).zip(factors.par_chunks(SPAN)).for_each(|(value, factor)| multiply_span(value, factor));
 }
