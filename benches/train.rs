@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Tensor, Var};
 use cistage::model::bert::StepKey;
-use cistage::model::op::{BertOp, Gradient};
+use cistage::model::op::{BertOp, Gradient, with_values};
 use cistage::model::{Batch, Bert, BertConfig, Precision, speed, with_threads};
 use cistage::seed::Seed;
 use cistage::training::{AdamW, Loss, optimizer};
@@ -50,13 +50,16 @@ fn main() {
         }
         report(&format!("{size} training"), spent, 3.0 * flops);
         let batch = Batch::new(rows.iter().map(|row| &row[..]));
-        let p = parameters.to_vec1::<f32>().expect("flat");
-        let spent = (0..=steps).map(|_| {
-            let began = Instant::now();
-            std::hint::black_box(bert.predict(&p, &batch));
-            began.elapsed().as_secs_f64()
-        });
-        report(&format!("{size} inference"), spent.collect(), flops);
+        let predict = |p: &[f32]| {
+            let spent = (0..=steps).map(|_| {
+                let began = Instant::now();
+                std::hint::black_box(bert.predict(p, &batch));
+                began.elapsed().as_secs_f64()
+            });
+            spent.collect()
+        };
+        let spent = with_values(&parameters, predict).expect("flat");
+        report(&format!("{size} inference"), spent, flops);
     })
     .expect("threads start");
 }

@@ -14,5 +14,8 @@ pub mod reduce;
 pub mod simd;
 mod tiles;
 
+#[cfg(test)]
+mod slopes;
+
 /// Rows that one task takes in row-wise passes; fixed, so that sums over chunks have a fixed order.
 pub const ROWS: usize = 64;

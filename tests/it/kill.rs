@@ -10,7 +10,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 /// Some seconds of training: long enough for a checkpoint by the clock, short enough to be repeated.
-const ARGS: [&str; 8] = ["--set", "schedule=linear", "--set", "rows=1000", "--set", "hidden=32", "--set", "epochs=12"];
+const ARGS: &[&str] = &["--set", "schedule=linear", "--set", "rows=1000", "--set", "hidden=32", "--set", "epochs=12"];
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Blow {
@@ -28,9 +28,9 @@ fn worker_of(run: i32) -> Option<i32> {
 }
 
 /// Runs until the training's step `at` and a moment more, then strikes. Gives the events that were heard.
-fn strike(ws: &Workspace, blow: Blow, at: u64, moment: Duration, threads: u64) -> Vec<Value> {
+fn strike(ws: &Workspace, args: &[&str], blow: Blow, at: u64, moment: Duration, threads: u64) -> Vec<Value> {
     let threads = threads.to_string();
-    let args = [&["run", "p.yaml", "--format", "json", "--threads", &threads], &ARGS[..]].concat();
+    let args = [&["run", "p.yaml", "--format", "json", "--threads", &threads], args].concat();
     let mut command = ws.command(&args);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
     let run = child.id().cast_signed();
@@ -82,11 +82,33 @@ fn forget(ws: &Workspace, events: &[Value]) {
     fs_err::remove_file(record).expect("it is there");
 }
 
+/// Who is struck, and what is then done to the newest checkpoint.
+type Case = (Blow, Option<&'static str>);
+
 #[test]
 #[ignore = "minutes long: make kill-test"]
 fn twenty_kills_and_ctrl_c_and_damage_all_end_with_the_undisturbed_digest() {
+    let mut cases: Vec<Case> = (0..20).map(|i| ([Blow::KillRun, Blow::KillWorker][i % 2], None)).collect();
+    cases.extend([(Blow::CtrlC, None); 4]);
+    cases.extend([
+        (Blow::KillRun, Some("cut")),
+        (Blow::CtrlC, Some("cut")),
+        (Blow::CtrlC, Some("flipped")),
+        (Blow::KillWorker, Some("flipped")),
+    ]);
+    all_end_alike(ARGS, &cases);
+}
+
+#[test]
+#[ignore = "minutes long: make kill-test"]
+fn so_they_do_with_rounded_products() {
+    let cases = [(Blow::KillRun, None), (Blow::KillWorker, None), (Blow::CtrlC, None), (Blow::KillRun, Some("cut"))];
+    all_end_alike(&[ARGS, &["--set", "precision=bf16"]].concat(), &cases);
+}
+
+fn all_end_alike(args: &[&str], cases: &[Case]) {
     let ws = Workspace::with(PIPELINE);
-    let (code, events) = ws.events(&ARGS);
+    let (code, events) = ws.events(args);
     assert_eq!(code, 0);
     let expected = outputs(&events);
     let steps = events.iter().filter(|e| e["name"] == "loss").count() as u64;
@@ -98,25 +120,16 @@ fn twenty_kills_and_ctrl_c_and_damage_all_end_with_the_undisturbed_digest() {
     forget(&ws, &events);
 
     let mut rng = Seed(20).rng("kill test");
-    let mut blows = Vec::new();
-    blows.extend((0..20).map(|i| (if i % 2 == 0 { Blow::KillRun } else { Blow::KillWorker }, None)));
-    blows.extend([(Blow::CtrlC, None); 4]);
-    blows.extend([
-        (Blow::KillRun, Some("cut")),
-        (Blow::CtrlC, Some("cut")),
-        (Blow::CtrlC, Some("flipped")),
-        (Blow::KillWorker, Some("flipped")),
-    ]);
-    for (i, (blow, damage)) in blows.into_iter().enumerate() {
+    for (i, (blow, damage)) in cases.iter().copied().enumerate() {
         let mut least = 1;
         if damage.is_some() {
             // Damage wants a checkpoint before the newest.
-            strike(&ws, Blow::CtrlC, steps / 4, Duration::ZERO, 1);
+            strike(&ws, args, Blow::CtrlC, steps / 4, Duration::ZERO, 1);
             least = steps * 8 / 10;
         }
         let at = least + below(&mut rng, steps - least);
         let moment = Duration::from_micros(below(&mut rng, 30_000));
-        strike(&ws, blow, at, moment, 1 + i as u64 % 2);
+        strike(&ws, args, blow, at, moment, 1 + i as u64 % 2);
         let found = checkpoints(&ws);
         match (damage, found.first()) {
             (Some("cut"), Some(newest)) => {
@@ -126,7 +139,7 @@ fn twenty_kills_and_ctrl_c_and_damage_all_end_with_the_undisturbed_digest() {
             (Some(_), Some(newest)) => flip_a_byte(newest),
             _ => {}
         }
-        let (code, events) = ws.events(&[&ARGS[..], &["--threads", if i % 3 == 0 { "1" } else { "2" }]].concat());
+        let (code, events) = ws.events(&[args, &["--threads", if i % 3 == 0 { "1" } else { "2" }]].concat());
         let warnings: Vec<&Value> =
             events.iter().filter(|e| e["message"].as_str().is_some_and(|m| m.contains(" is damaged: "))).collect();
         eprintln!("{i:>2} {blow:?} at step {at} {} {:?} {}", damage.unwrap_or(""), notes(&events), warnings.len());

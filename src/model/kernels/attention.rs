@@ -4,7 +4,7 @@
 
 use super::dropout::RowMask;
 use super::matmul::{Mat, product};
-use super::simd::{exp, multiversion, sum_by};
+use super::simd::{change, dot, exp, largest, multiversion, sum_by};
 
 /// Sizes of one sequence's attention.
 #[derive(Debug, Clone, Copy)]
@@ -35,29 +35,15 @@ impl<'a> Band<'a> {
 multiversion! {
     /// Softmax of one row, in place.
     pub fn softmax_row(row: &mut [f32]) {
-        let mut lanes = [f32::NEG_INFINITY; 16];
-        for chunk in row.chunks(16) {
-            for (lane, x) in lanes.iter_mut().zip(chunk) {
-                *lane = if *x > *lane { *x } else { *lane };
-            }
-        }
-        let mut top = f32::NEG_INFINITY;
-        for lane in lanes {
-            top = if lane > top { lane } else { top };
-        }
-        for x in row.iter_mut() {
-            *x = exp(*x - top);
-        }
-        let inverse = 1.0 / sum_by(row.len(), |i| row[i]);
-        for x in row.iter_mut() {
-            *x *= inverse;
-        }
+        let top = largest(row);
+        change(row, |_, x| exp(x - top));
+        let inverse = 1.0 / sum_by(row, |x| x);
+        change(row, |_, x| x * inverse);
     }
 
     /// The gradient of the scores, in place of that of the weights.
     pub fn softmax_backward_row(grad: &mut [f32], weights: &[f32]) {
-        let n = grad.len().min(weights.len());
-        let along = sum_by(n, |i| grad[i] * weights[i]);
+        let along = dot(grad, weights);
         for (g, w) in grad.iter_mut().zip(weights) {
             *g = w * (*g - along);
         }

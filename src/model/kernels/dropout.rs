@@ -3,7 +3,7 @@
 //! Nothing is stored: backward computes the same mask again. A row is named by its place in the batch, an element
 //! by its position in the row: how rows are laid out in memory does not matter.
 
-use super::simd::multiversion;
+use super::simd::{change, multiversion};
 
 /// The masks of one optimiser step.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,8 @@ impl RowMask {
 
     /// Writes `values` times the mask.
     pub fn write(&self, values: &[f32], start: u32, out: &mut [f32]) {
-        write(values, start, self.keys, self.threshold, self.scale, out);
+        out.copy_from_slice(values);
+        self.apply(out, start);
     }
 }
 
@@ -69,17 +70,10 @@ fn bits(counter: u32, keys: [u32; 2]) -> u32 {
 
 multiversion! {
     pub fn apply(values: &mut [f32], start: u32, keys: [u32; 2], threshold: u32, scale: f32) {
-        for (i, value) in values.iter_mut().enumerate() {
+        change(values, |i, value| {
             let kept = bits(start.wrapping_add(i as u32), keys) < threshold;
-            *value *= if kept { scale } else { 0.0 };
-        }
-    }
-
-    pub fn write(values: &[f32], start: u32, keys: [u32; 2], threshold: u32, scale: f32, out: &mut [f32]) {
-        for (i, (value, out)) in values.iter().zip(out).enumerate() {
-            let kept = bits(start.wrapping_add(i as u32), keys) < threshold;
-            *out = value * if kept { scale } else { 0.0 };
-        }
+            value * if kept { scale } else { 0.0 }
+        });
     }
 }
 

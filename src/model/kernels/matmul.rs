@@ -231,7 +231,8 @@ mod tests {
         let depths = [1, 2, 15, 16, 17, 31, 33, 255, 256, 257, 511, 513, 600];
         let small = sizes.iter().flat_map(|m| sizes.iter().map(move |n| (*m, *n)));
         let shapes = small.enumerate().map(|(i, (m, n))| (m, depths[i % depths.len()], n));
-        for (m, k, n) in shapes.chain([(700, 128, 512), (128, 700, 512), (301, 96, 1030), (1030, 300, 1)]) {
+        let large = [(700, 128, 512), (128, 700, 512), (301, 96, 1030), (1030, 300, 1), (9, 1700, 1030)];
+        for (m, k, n) in shapes.chain(large) {
             let (a, b, before) = (numbers(m * k), numbers(k * n), numbers(m * n));
             let row = numbers(n);
             let (none, out, row) = (Onto::Nothing, Onto::Out, Onto::Row(&row));

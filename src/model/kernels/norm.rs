@@ -1,7 +1,7 @@
 //! Dropout, residual and LayerNorm in one pass over rows.
 
 use super::dropout::Masks;
-use super::simd::{multiversion, sum_by};
+use super::simd::{dot, multiversion, sum_by};
 use super::{ROWS, reduce};
 use rayon::prelude::*;
 
@@ -18,8 +18,8 @@ pub struct Dropping {
 multiversion! {
     pub fn forward_row(unit: &mut [f32], scale: &[f32], shift: &[f32], epsilon: f32, out: &mut [f32]) -> f32 {
         let n = unit.len();
-        let mean = sum_by(n, |i| unit[i]) / n as f32;
-        let variance = sum_by(n, |i| (unit[i] - mean) * (unit[i] - mean)) / n as f32;
+        let mean = sum_by(unit, |x| x) / n as f32;
+        let variance = sum_by(unit, |x| (x - mean) * (x - mean)) / n as f32;
         let inverse = 1.0 / (variance + epsilon).sqrt();
         for (((u, out), scale), shift) in unit.iter_mut().zip(out).zip(scale).zip(shift) {
             *u = (*u - mean) * inverse;
@@ -35,17 +35,17 @@ multiversion! {
     }
 
     pub fn backward_row(grad: &mut [f32], unit: &[f32], inverse: f32, scale: &[f32], scale_grad: &mut [f32], shift_grad: &mut [f32]) {
-        let n = grad.len();
-        for i in 0..n {
-            scale_grad[i] += grad[i] * unit[i];
-            shift_grad[i] += grad[i];
-            grad[i] *= scale[i];
+        for (((g, u), scale_grad), shift_grad) in grad.iter().zip(unit).zip(scale_grad).zip(shift_grad) {
+            *scale_grad += g * u;
+            *shift_grad += g;
         }
-        let (grad, unit) = (&mut grad[..n], &unit[..n]);
-        let mean = sum_by(n, |i| grad[i]) / n as f32;
-        let along = sum_by(n, |i| grad[i] * unit[i]) / n as f32;
-        for i in 0..n {
-            grad[i] = inverse * (grad[i] - mean - unit[i] * along);
+        for (g, scale) in grad.iter_mut().zip(scale) {
+            *g *= scale;
+        }
+        let n = grad.len() as f32;
+        let (mean, along) = (sum_by(grad, |x| x) / n, dot(grad, unit) / n);
+        for (g, u) in grad.iter_mut().zip(unit) {
+            *g = inverse * (*g - mean - u * along);
         }
     }
 }

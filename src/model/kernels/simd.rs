@@ -80,27 +80,97 @@ macro_rules! multiversion {
 }
 pub(crate) use multiversion;
 
+/// Numbers that a loop takes at a time, on every instruction set.
+const LANES: usize = 16;
+
+/// Numbers by lanes; the last few are padded, so that no loop's length is known at run time alone.
+#[inline(always)]
+fn lanes(values: &[f32], padding: f32) -> (&[[f32; LANES]], [f32; LANES]) {
+    let (whole, rest) = values.as_chunks();
+    let mut last = [padding; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    (whole, last)
+}
+
 /// Sums with 16 lanes and a fixed tree, whatever the instruction set.
 #[inline(always)]
-pub fn sum_by(len: usize, term: impl Fn(usize) -> f32) -> f32 {
-    let mut lanes = [0.0_f32; 16];
-    let whole = len / 16 * 16;
-    let mut i = 0;
-    while i < whole {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += term(i + lane);
+pub fn sum_by(values: &[f32], term: impl Fn(f32) -> f32) -> f32 {
+    let (whole, last) = lanes(values, 0.0);
+    let rest = values.len() % LANES;
+    let mut sums = [0.0_f32; LANES];
+    for chunk in whole {
+        for (sum, x) in sums.iter_mut().zip(chunk) {
+            *sum += term(*x);
         }
-        i += 16;
     }
-    for (lane, i) in (whole..len).enumerate() {
-        lanes[lane] += term(i);
+    for (i, (sum, x)) in sums.iter_mut().zip(last).enumerate() {
+        *sum += if i < rest { term(x) } else { 0.0 };
     }
+    tree(sums)
+}
+
+/// The sum of products, likewise.
+#[inline(always)]
+pub fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let ((whole_a, last_a), (whole_b, last_b)) = (lanes(a, 0.0), lanes(b, 0.0));
+    let mut sums = [0.0_f32; LANES];
+    for (a, b) in whole_a.iter().zip(whole_b) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
+            *sum += a * b;
+        }
+    }
+    for (sum, (a, b)) in sums.iter_mut().zip(last_a.iter().zip(last_b)) {
+        *sum += a * b;
+    }
+    tree(sums)
+}
+
+/// The largest number.
+#[inline(always)]
+pub fn largest(values: &[f32]) -> f32 {
+    let (whole, mut top) = lanes(values, f32::NEG_INFINITY);
+    for chunk in whole {
+        for (top, x) in top.iter_mut().zip(chunk) {
+            *top = if *x > *top { *x } else { *top };
+        }
+    }
+    for width in [8, 4, 2, 1] {
+        for lane in 0..width {
+            let other = top[lane + width];
+            top[lane] = if other > top[lane] { other } else { top[lane] };
+        }
+    }
+    top[0]
+}
+
+#[inline(always)]
+fn tree(mut lanes: [f32; LANES]) -> f32 {
     for width in [8, 4, 2, 1] {
         for lane in 0..width {
             lanes[lane] += lanes[lane + width];
         }
     }
     lanes[0]
+}
+
+/// Changes each number, given its place. The last few are padded: one by one they would take longer than all before them.
+#[inline(always)]
+pub fn change(values: &mut [f32], to: impl Fn(usize, f32) -> f32) {
+    let (whole, rest) = values.as_chunks_mut::<LANES>();
+    let first = whole.len() * LANES;
+    for (chunk, at) in whole.iter_mut().zip((0..).step_by(LANES)) {
+        for (i, x) in chunk.iter_mut().enumerate() {
+            *x = to(at + i, *x);
+        }
+    }
+    if !rest.is_empty() {
+        let mut last = [0.0; LANES];
+        last[..rest.len()].copy_from_slice(rest);
+        for (i, x) in last.iter_mut().enumerate() {
+            *x = to(first + i, *x);
+        }
+        rest.copy_from_slice(&last[..rest.len()]);
+    }
 }
 
 /// e^x within 2 units in the last place; below -87 it is taken at -87, above 88 at 88.
@@ -206,8 +276,14 @@ mod tests {
 
     #[test]
     fn sums_take_every_term_once() {
-        for len in [0, 1, 15, 16, 17, 100] {
-            assert_eq!(sum_by(len, |i| i as f32), (len * len.saturating_sub(1) / 2) as f32);
+        for len in [0_usize, 1, 15, 16, 17, 100] {
+            let values: Vec<f32> = (0..len).map(|i| i as f32).collect();
+            let sum = (len * len.saturating_sub(1) / 2) as f32;
+            assert_eq!(largest(&values), if len == 0 { f32::NEG_INFINITY } else { len as f32 - 1.0 });
+            assert_eq!((sum_by(&values, |x| x), dot(&values, &vec![2.0; len])), (sum, 2.0 * sum));
+            let mut changed = values.clone();
+            change(&mut changed, |i, x| 3.0 * x + i as f32);
+            assert!(changed.iter().zip(&values).all(|(a, b)| *a == 4.0 * b));
         }
     }
 }

@@ -39,6 +39,9 @@ pub struct Side<'a, E> {
 pub type Tile<E> =
     unsafe fn(Side<'_, E>, b: &[E], out: &mut [f32], stride: usize, (usize, usize), scale: f32, Onto<'_>);
 
+/// Bytes of `b` that are packed at a time, about: several slices of a small one, as threads wait for each other in between.
+const SHARED: usize = 4 << 20;
+
 /// Room for strips, kept from product to product: what takes it leaves none for a product that runs in between.
 pub struct Room<E> {
     shared: Cell<Vec<E>>,
@@ -68,31 +71,41 @@ pub unsafe fn matmul<E: Element, const ROWS: usize, const COLS: usize>(
     let panels = n.div_ceil(COLS);
     let strips = m.div_ceil(ROWS).div_ceil(4 * threads).clamp(1, BLOCK / ROWS);
     let together = panels.div_ceil(2 * threads);
+    // Elements of `b` in a slice, and numbers along the depth of as many slices as are packed at a time.
+    let full = panels * COLS * (DEPTH / size_of::<E>());
+    let stage = depth * (SHARED / size_of::<E>() / full).max(1);
     let mut shared = room.with(|room| room.shared.take());
-    shared.resize(panels * COLS * depth.min(a.cols).div_ceil(E::NUMBERS), E::default());
-    for start in (0..a.cols).step_by(depth) {
-        let slice = start..(start + depth).min(a.cols);
-        let (deep, onto) = (slice.len().div_ceil(E::NUMBERS), if start == 0 { onto } else { Onto::Out });
-        let shared = &mut shared[..panels * COLS * deep];
-        shared.par_chunks_mut(together * COLS * deep).enumerate().for_each(|(i, to)| {
-            strips::pack::<E, COLS>(b.transposed(), i * together * COLS, slice.clone(), to);
+    shared.resize(panels * COLS * stage.min(a.cols).div_ceil(E::NUMBERS), E::default());
+    for start in (0..a.cols).step_by(stage) {
+        let end = (start + stage).min(a.cols);
+        let slices = || (start..end).step_by(depth).map(|start| start..(start + depth).min(end));
+        let shared = &mut shared[..panels * COLS * (end - start).div_ceil(E::NUMBERS)];
+        shared.par_chunks_mut(full).zip(slices().collect::<Vec<_>>()).for_each(|(to, slice)| {
+            let deep = slice.len().div_ceil(E::NUMBERS);
+            to.par_chunks_mut(together * COLS * deep).enumerate().for_each(|(i, to)| {
+                strips::pack::<E, COLS>(b.transposed(), i * together * COLS, slice.clone(), to);
+            });
         });
         let shared = &*shared;
         out.par_chunks_mut(strips * ROWS * n).enumerate().for_each(|(i, out)| {
             room.with(|room| {
                 let mut own = room.own.borrow_mut();
                 let rows = out.len() / n;
-                own.resize(rows.div_ceil(ROWS) * ROWS * deep, E::default());
-                strips::pack::<E, ROWS>(a, i * strips * ROWS, slice.clone(), &mut own);
-                let near = NEAR / COLS * COLS;
-                for first in (0..n).step_by(near) {
-                    for (a, row) in own.chunks_exact(ROWS * deep).zip((0..).step_by(ROWS)) {
-                        for col in (first..(first + near).min(n)).step_by(COLS) {
-                            let (a, b) =
-                                (Side { data: a, row: 1, step: ROWS }, &shared[col * deep..(col + COLS) * deep]);
-                            let size = (ROWS.min(rows - row), COLS.min(n - col));
-                            // SAFETY: our caller's promise.
-                            unsafe { tile(a, b, &mut out[row * n + col..], n, size, 1.0, onto.from(col)) };
+                for (shared, slice) in shared.chunks(full).zip(slices()) {
+                    let onto = if slice.start == 0 { onto } else { Onto::Out };
+                    let deep = slice.len().div_ceil(E::NUMBERS);
+                    own.resize(rows.div_ceil(ROWS) * ROWS * deep, E::default());
+                    strips::pack::<E, ROWS>(a, i * strips * ROWS, slice, &mut own);
+                    let near = NEAR / COLS * COLS;
+                    for first in (0..n).step_by(near) {
+                        for (a, row) in own.chunks_exact(ROWS * deep).zip((0..).step_by(ROWS)) {
+                            for col in (first..(first + near).min(n)).step_by(COLS) {
+                                let a = Side { data: a, row: 1, step: ROWS };
+                                let b = &shared[col * deep..(col + COLS) * deep];
+                                let size = (ROWS.min(rows - row), COLS.min(n - col));
+                                // SAFETY: our caller's promise.
+                                unsafe { tile(a, b, &mut out[row * n + col..], n, size, 1.0, onto.from(col)) };
+                            }
                         }
                     }
                 }

@@ -65,8 +65,12 @@ impl Element for f32 {
     fn strip<const WIDTH: usize>(from: Mat<'_>, first: usize, rows: usize, slice: &Range<usize>, to: &mut [f32]) {
         if from.row_stride == 1 {
             for (to, column) in to.chunks_exact_mut(WIDTH).zip(slice.clone()) {
-                let at = first + column * from.col_stride;
-                to[..rows].copy_from_slice(&from.data[at..at + rows]);
+                let line = &from.data[first + column * from.col_stride..][..rows];
+                // Of a size that the compiler knows: no call.
+                match <&[f32; WIDTH]>::try_from(line) {
+                    Ok(line) => to.copy_from_slice(line),
+                    Err(_) => to[..rows].copy_from_slice(line),
+                }
             }
         } else {
             let lines: [&[f32]; WIDTH] = lines(from, first, rows, slice);
