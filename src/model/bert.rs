@@ -71,6 +71,10 @@ struct Normed {
     inverse: Vec<f32>,
 }
 
+/// Tokens that pass the feed-forward layers at a time: what those need beside what is kept stays small. A multiple of the
+/// depth at which a product cuts its sums, whatever the precision: the gradients' bits do not depend on it.
+const TOGETHER: usize = 2048;
+
 /// Cuts a slice into parts of these lengths.
 fn parts<T>(mut all: &mut [T], lengths: impl Iterator<Item = usize>) -> Vec<&mut [T]> {
     lengths
@@ -92,14 +96,18 @@ impl Bert {
         Self { precision, ..self }
     }
 
-    fn linear(&self, p: &[f32], x: &[f32], [weight, bias]: [&Range<usize>; 2]) -> Buffer {
-        let (out, rows) = (bias.len(), x.len() / (weight.len() / bias.len()));
-        let inputs = weight.len() / out;
-        let mut y = self.buffers.take(rows * out);
+    fn linear(&self, p: &[f32], x: &[f32], ranges: [&Range<usize>; 2]) -> Buffer {
+        let [weight, bias] = ranges.map(Range::len);
+        let mut y = self.buffers.take(x.len() / (weight / bias) * bias);
+        self.linear_into(p, x, ranges, &mut y);
+        y
+    }
+
+    fn linear_into(&self, p: &[f32], x: &[f32], [weight, bias]: [&Range<usize>; 2], y: &mut [f32]) {
+        let (out, inputs) = (bias.len(), weight.len() / bias.len());
         let weight = Mat::new(&p[weight.clone()], out, inputs);
         let bias = Onto::Row(&p[bias.clone()]);
-        matmul(self.precision, Mat::new(x, rows, inputs), weight.transposed(), bias, &mut y);
-        y
+        matmul(self.precision, Mat::new(x, x.len() / inputs, inputs), weight.transposed(), bias, y);
     }
 
     fn shapes(&self, layer: usize, batch: &Batch) -> Vec<Shape> {
@@ -224,13 +232,24 @@ impl Bert {
         let (attended, hidden) =
             self.norm(p, branch, Some(residual), &ranges.attend_norm, places, masks.before(layer, 1));
         drop(input);
-        let inner = self.linear(p, &hidden, [&ranges.inner, &ranges.inner_bias]);
-        let mut activated = self.buffers.take(inner.len());
-        gelu::forward(&inner, &mut activated);
-        let branch = self.linear(p, &activated, [&ranges.outer, &ranges.outer_bias]);
-        drop(activated);
+        let (mut inner, mut branch) =
+            (self.buffers.take(hidden.len() / h * ranges.inner_bias.len()), self.buffers.take(hidden.len()));
+        self.feed_forward(p, ranges, &hidden, &mut inner, &mut branch);
         let (normed, out) = self.norm(p, branch, Some(&hidden), &ranges.norm, places, masks.before(layer, 2));
         (SavedLayer { qkv, first, weights, context, attended, inner, normed }, out)
+    }
+
+    /// Writes what GELU is given, and the branch that joins the residual.
+    fn feed_forward(&self, p: &[f32], ranges: &LayerRanges, x: &[f32], inner: &mut [f32], branch: &mut [f32]) {
+        let h = self.config.hidden_size;
+        let wide = TOGETHER * ranges.inner_bias.len();
+        let tokens = x.chunks(TOGETHER * h).zip(inner.chunks_mut(wide)).zip(branch.chunks_mut(TOGETHER * h));
+        for ((x, inner), branch) in tokens {
+            self.linear_into(p, x, [&ranges.inner, &ranges.inner_bias], inner);
+            let mut activated = self.buffers.take(inner.len());
+            gelu::forward(inner, &mut activated);
+            self.linear_into(p, &activated, [&ranges.outer, &ranges.outer_bias], branch);
+        }
     }
 
     /// Where one row's queries, keys and values stand.

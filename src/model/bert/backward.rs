@@ -1,12 +1,13 @@
 //! The gradient of every parameter.
 
-use super::{Bert, Normed, Saved, SavedLayer, StepMasks, parts};
+use super::{Bert, Normed, Saved, SavedLayer, StepMasks, TOGETHER, parts};
 use crate::model::Batch;
 use crate::model::buffers::Buffer;
 use crate::model::kernels::attention::{Grads, Shape};
 use crate::model::kernels::matmul::{Mat, Onto, matmul};
 use crate::model::kernels::norm::{self, Dropping, Place};
 use crate::model::kernels::{embedding, gelu, reduce};
+use crate::model::weights::LayerRanges;
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -81,19 +82,77 @@ impl Bert {
         p: &[f32],
         x: &[f32],
         dy: &[f32],
-        [weight, bias]: [&Range<usize>; 2],
+        ranges: [&Range<usize>; 2],
         grads: &mut [f32],
         dx: Option<Buffer>,
     ) -> Buffer {
+        self.weights_backward(x, dy, ranges, grads, Onto::Nothing);
+        let onto = if dx.is_some() { Onto::Out } else { Onto::Nothing };
+        let mut dx = dx.unwrap_or_else(|| self.buffers.take(x.len()));
+        self.input_backward(p, dy, ranges, onto, &mut dx);
+        dx
+    }
+
+    /// The gradients of weight and bias, added to what is there or not.
+    fn weights_backward(
+        &self,
+        x: &[f32],
+        dy: &[f32],
+        [weight, bias]: [&Range<usize>; 2],
+        grads: &mut [f32],
+        onto: Onto<'_>,
+    ) {
         let (out, inputs) = (bias.len(), weight.len() / bias.len());
         let rows = x.len() / inputs;
-        reduce::column_sums(dy, &mut grads[bias.clone()]);
-        let (x, dy) = (Mat::new(x, rows, inputs), Mat::new(dy, rows, out));
-        matmul(self.precision, dy.transposed(), x, Onto::Nothing, &mut grads[weight.clone()]);
-        let onto = if dx.is_some() { Onto::Out } else { Onto::Nothing };
-        let mut dx = dx.unwrap_or_else(|| self.buffers.take(rows * inputs));
-        matmul(self.precision, dy, Mat::new(&p[weight.clone()], out, inputs), onto, &mut dx);
-        dx
+        if matches!(onto, Onto::Nothing) {
+            grads[bias.clone()].fill(0.0);
+        }
+        reduce::add_columns(dy, &mut grads[bias.clone()]);
+        let dy = Mat::new(dy, rows, out).transposed();
+        matmul(self.precision, dy, Mat::new(x, rows, inputs), onto, &mut grads[weight.clone()]);
+    }
+
+    fn input_backward(
+        &self,
+        p: &[f32],
+        dy: &[f32],
+        [weight, bias]: [&Range<usize>; 2],
+        onto: Onto<'_>,
+        dx: &mut [f32],
+    ) {
+        let (out, inputs) = (bias.len(), weight.len() / bias.len());
+        let weight = Mat::new(&p[weight.clone()], out, inputs);
+        matmul(self.precision, Mat::new(dy, dy.len() / out, out), weight, onto, dx);
+    }
+
+    /// The gradients of the feed-forward layers; adds that of their input to `d`.
+    #[expect(clippy::too_many_arguments, reason = "both layers' sides")]
+    fn feed_forward_backward(
+        &self,
+        p: &[f32],
+        ranges: &LayerRanges,
+        x: &[f32],
+        inner: &mut [f32],
+        branch: &[f32],
+        d: &mut [f32],
+        grads: &mut [f32],
+    ) {
+        let h = self.config.hidden_size;
+        let (inside, outside) = ([&ranges.inner, &ranges.inner_bias], [&ranges.outer, &ranges.outer_bias]);
+        let tokens = x.chunks(TOGETHER * h).zip(inner.chunks_mut(TOGETHER * ranges.inner_bias.len()));
+        let grad = branch.chunks(TOGETHER * h).zip(d.chunks_mut(TOGETHER * h));
+        let mut onto = Onto::Nothing;
+        for ((x, inner), (branch, d)) in tokens.zip(grad) {
+            let mut activated = self.buffers.take(inner.len());
+            gelu::slope(inner, &mut activated);
+            self.weights_backward(&activated, branch, outside, grads, onto);
+            let mut wide = activated;
+            self.input_backward(p, branch, outside, Onto::Nothing, &mut wide);
+            reduce::multiply(&mut wide, inner);
+            self.weights_backward(x, &wide, inside, grads, onto);
+            self.input_backward(p, &wide, inside, Onto::Out, d);
+            onto = Onto::Out;
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "everything that a layer's backward reads and writes")]
@@ -117,15 +176,9 @@ impl Bert {
         let dropping = masks.before(layer, 2);
         self.norm_backward(p, &mut d, Some(&mut branch), &normed, &ranges.norm, places, dropping, grads);
         drop(normed);
-        let mut activated = self.buffers.take(inner.len());
-        gelu::slope(&mut inner, &mut activated);
-        let mut wide = self.linear_backward(p, &activated, &branch, [&ranges.outer, &ranges.outer_bias], grads, None);
-        drop(activated);
-        reduce::multiply(&mut wide, &inner);
-        drop(inner);
         let hidden = self.normed(p, &attended, &ranges.attend_norm, places, Dropping::default());
-        let mut d = self.linear_backward(p, &hidden, &wide, [&ranges.inner, &ranges.inner_bias], grads, Some(d));
-        drop((hidden, wide));
+        self.feed_forward_backward(p, ranges, &hidden, &mut inner, &branch, &mut d, grads);
+        drop((hidden, inner));
 
         let dropping = masks.before(layer, 1);
         self.norm_backward(p, &mut d, Some(&mut branch), &attended, &ranges.attend_norm, places, dropping, grads);

@@ -27,7 +27,7 @@ pub fn backward(
     padding: Option<usize>,
 ) {
     types.fill(0.0);
-    reduce::column_sums(grad, &mut types[..width]);
+    reduce::add_columns(grad, &mut types[..width]);
     // One task for each position: sequences are added in their order.
     positions.par_chunks_mut(width).enumerate().for_each(|(position, out)| {
         out.fill(0.0);

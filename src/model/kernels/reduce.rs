@@ -33,8 +33,8 @@ multiversion! {
     }
 }
 
-/// `out` becomes the sum of the rows of `values`: chunks of rows first, then the chunks in order.
-pub fn column_sums(values: &[f32], out: &mut [f32]) {
+/// Adds the rows of `values` to `out`: chunks of rows first, then the chunks in order.
+pub fn add_columns(values: &[f32], out: &mut [f32]) {
     let width = out.len();
     let parts: Vec<Vec<f32>> = values
         .par_chunks(ROWS * width)
@@ -44,7 +44,6 @@ pub fn column_sums(values: &[f32], out: &mut [f32]) {
             sums
         })
         .collect();
-    out.fill(0.0);
     parts.iter().for_each(|part| add(out, part));
 }
 

@@ -56,7 +56,7 @@ fn linear() {
     let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; w.len()], vec![0.0; b.len()]);
     matmul(Precision::F32, dy, weight, Onto::Nothing, &mut dx);
     matmul(Precision::F32, dy.transposed(), Mat::new(&x, rows, inputs), Onto::Nothing, &mut dw);
-    reduce::column_sums(&pull, &mut db);
+    reduce::add_columns(&pull, &mut db);
     check("linear", &[&x, &w, &b], &[&dx, &dw, &db], |v| {
         let mut y = vec![0.0; rows * outputs];
         let weight = Mat::new(&v[1], outputs, inputs).transposed();
