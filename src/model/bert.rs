@@ -165,7 +165,6 @@ impl Bert {
         self.pass(p, batch, None, drop).0
     }
 
-    #[expect(clippy::type_complexity, reason = "the loose ends that only `forward` keeps")]
     fn pass(
         &self,
         p: &[f32],
