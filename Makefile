@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test torture fuzz lint check-real check-standards check-tensorboard check-pages bench bench-data bench-train bench-orchestrators schema clean-cache
+.PHONY: help build run test kill-test torture fuzz lint check-real check-standards check-tensorboard check-pages book bench bench-data bench-train bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -113,6 +113,14 @@ target/browser/bin/python:
 
 check-pages: build $(BROWSER) ## every page in a real browser: errors, hostile texts, narrow windows, a live run; needs a Chromium
 	$(BROWSER) tests/browser/check.py --bin $(BIN) --chromium "$$(command -v $(CHROMIUM))" $(if $(SHOTS),--shots $(SHOTS))
+
+MDBOOK ?= target/tools/bin/mdbook
+
+target/tools/bin/mdbook:
+	CARGO_TARGET_DIR=target/tools/build $(CARGO) install -q --locked --root target/tools mdbook
+
+book: $(MDBOOK) ## the pages of docs/ as a site to read and search, in target/book
+	$(MDBOOK) build docs --dest-dir $(abspath target/book)
 
 schema: ## pipelines/schema.json, which editors read, and the stages in README.md and docs/
 	CISTAGE_UPDATE=1 $(CARGO) test --release --locked is_current
