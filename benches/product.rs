@@ -134,14 +134,20 @@ mod registers {
         };
     }
 
-    sums! { singles_avx512("avx512f", 24):
-    _mm512_set1_ps, _mm512_set1_ps(black_box(1.0)), |sum, x| _mm512_fmadd_ps(x, x, sum), _mm512_cvtss_f32 }
-    sums! { singles_avx2("avx2,fma", 12):
-    _mm256_set1_ps, _mm256_set1_ps(black_box(1.0)), |sum, x| _mm256_fmadd_ps(x, x, sum), _mm256_cvtss_f32 }
-    sums! { pairs_avx512("avx512f,avx512bf16", 24):
-    _mm512_set1_ps,
-    // SAFETY: any bits are a vector of pairs.
-    unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(black_box(0x3f80_3f80))) },
-    |sum, x| _mm512_dpbf16_ps(sum, x, x),
-    _mm512_cvtss_f32 }
+    sums! {
+        singles_avx512("avx512f", 24):
+            _mm512_set1_ps, _mm512_set1_ps(black_box(1.0)), |sum, x| _mm512_fmadd_ps(x, x, sum), _mm512_cvtss_f32
+    }
+    sums! {
+        singles_avx2("avx2,fma", 12):
+            _mm256_set1_ps, _mm256_set1_ps(black_box(1.0)), |sum, x| _mm256_fmadd_ps(x, x, sum), _mm256_cvtss_f32
+    }
+    sums! {
+        pairs_avx512("avx512f,avx512bf16", 24):
+            _mm512_set1_ps,
+            // SAFETY: any bits are a vector of pairs.
+            unsafe { transmute::<__m512i, __m512bh>(_mm512_set1_epi32(black_box(0x3f80_3f80))) },
+            |sum, x| _mm512_dpbf16_ps(sum, x, x),
+            _mm512_cvtss_f32
+    }
 }

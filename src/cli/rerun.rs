@@ -44,7 +44,7 @@ pub(super) fn print(app: &App, rerun: &Rerun) -> Result<(), CliError> {
         (true, ..) => "the same bytes came out again",
         (false, 0, 0) => "other bytes came out, or none",
         (false, 0, _) => "it can't be executed again here",
-        (false, ..) => "put the missing source files back where they were, and nothing was executed for now",
+        (false, ..) => "nothing was executed: put the missing source files back where they were, and ask again",
     };
     printer.line(&format!("{verdict}: {why}"))
 }

@@ -35,7 +35,7 @@ impl Buffers {
         let found = fitting.min_by_key(|(_, free)| free.values.len()).map(|(i, _)| i);
         let values = found.map(|i| free.swap_remove(i).values);
         drop(free);
-        // Batches differ by a few tokens: an eighth of the size that is a power of two is rounded up.
+        // Batches differ by a few tokens: sizes are rounded up, by an eighth at most.
         let step = (len.next_power_of_two() / 16).max(1);
         let mut values = values.unwrap_or_else(|| vec![0.0; len.next_multiple_of(step)]);
         if cfg!(test) {

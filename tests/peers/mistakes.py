@@ -3,9 +3,9 @@
 
     python3 tests/peers/mistakes.py --bin target/release/cistage --peers DIR [--out docs/mistakes.md]
 
-DIR holds the programs `snakemake` and `dvc` (a virtual environment's bin). Every tool is given the same three steps: rows are
-made, counted and summed. Each mistake changes one line. Nothing of what they print is edited but paths of the temporary folder, colours, and what is
-longer than a screen.
+DIR holds the programs `snakemake` and `dvc` (a virtual environment's bin). Every tool is given the same two steps over a file of
+rows, and one mistake. What they print is left as it is, but for colours, empty lines, paths of this machine, lines past 220 columns and what
+lies in the middle of more than twenty lines.
 """
 import argparse
 import os
@@ -114,7 +114,7 @@ LINES = 20
 
 
 def said(tool, program, change):
-    """What a tool prints, its exit code, and whether it left an output that looks finished."""
+    """What a tool prints, and its exit code."""
     with tempfile.TemporaryDirectory() as place:
         root = pathlib.Path(place) / "work"
         root.mkdir()
@@ -162,7 +162,7 @@ def main():
             "What is said of a mistake by cistage, and of the same mistake by Snakemake "
             f"{versions['Snakemake']} and DVC {versions['DVC']}: as they print it, without colours, cut where it is longer than twenty lines "
             f"(Snakemake with `{' '.join(QUIET)}`).",
-            "`python3 tests/peers/mistakes.py` made this page.", ""]
+            "`python3 tests/peers/mistakes.py --peers DIR`, with both in DIR, made this page.", ""]
     for number, mistake in enumerate(MISTAKES, 1):
         page += [f"## {number}. {mistake.title}", ""]
         for tool, change in mistake.changes.items():
