@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test kill-test torture fuzz lint check-real check-standards check-tensorboard check-pages book bench bench-data bench-train bench-orchestrators schema clean-cache
+.PHONY: help build gpu run test kill-test check-gpu bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages book bench bench-data bench-train bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,11 +14,17 @@ help: ## this list
 build: ## the program, in target/release/cistage
 	$(CARGO) build --release --locked
 
+gpu: ## the same for NVIDIA GPUs, too: needs the CUDA toolkit (docs/gpu.md)
+	$(CARGO) build --release --locked --features cuda
+
 run: build ## the flagship pipeline on made-up rows: no data needed, about three minutes on two cores
 	$(BIN) run pipelines/dream2022.yaml --profile demo
 
 test: ## all tests; those on real data say so where the data are absent
 	$(CARGO) test --release --locked
+
+check-gpu: ## what a GPU computes, against the processor and against transformers; needs a GPU and the CUDA toolkit
+	$(CARGO) test --release --locked --features cuda --lib parity -- --nocapture
 
 kill-test: ## one training, killed and interrupted at random moments, against the undisturbed one; some ten minutes
 	$(CARGO) test --release --locked --test it -- --ignored --nocapture kill::
@@ -62,6 +68,10 @@ target/torch/bin/python:
 bench-train: $(TORCH) ## training and prediction beside PyTorch, f32 and bf16; a quarter of an hour, on a quiet machine
 	@test -e "$(TORCH_PEER)" || { echo "no $(TORCH_PEER): say where with TORCH_PEER=FILE" >&2; exit 2; }
 	TORCH=$(abspath $(TORCH)) python3 benches/train.py --peer $(TORCH_PEER) $(BENCH)
+
+bench-gpu: ## training and prediction on a GPU beside PyTorch; $(TORCH) has to see the GPU, too
+	$(CARGO) bench --locked --features cuda --bench train --no-run
+	$(TORCH) benches/gpu.py "$$(ls -t $(dir $(BIN))deps/train-* | grep -v '[.]d$$' | head -n 1)" $(BENCH)
 
 bench-orchestrators: build ## whole runs of stages that do nothing, against other tools where they are installed
 	python3 benches/orchestrators.py --bin $(BIN)

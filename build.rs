@@ -18,6 +18,32 @@ fn main() {
     if is("CARGO_CFG_TARGET_OS", "linux") && is("CARGO_CFG_TARGET_ENV", "gnu") {
         println!("cargo::rustc-link-arg-bins=-no-pie");
     }
+    if std::env::var_os("CARGO_FEATURE_CUDA").is_some() {
+        compile_kernels("src/model/device/cuda/kernels.cu");
+    }
+}
+
+/// Compiles GPU kernels to PTX, of which the driver makes machine code for the GPU that it finds.
+fn compile_kernels(source: &str) {
+    for variable in ["CUDA_HOME", "CUDA_COMPUTE_CAP", "NVCC"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let installed = variable("CUDA_HOME").map(|home| format!("{home}/bin/nvcc"));
+    let compiler = variable("NVCC").or(installed).unwrap_or_else(|| "nvcc".to_owned());
+    // The oldest that nvcc 13 knows with bfloat16: its PTX runs on all later GPUs.
+    let capability = variable("CUDA_COMPUTE_CAP").unwrap_or_else(|| "80".to_owned());
+    let out = format!("{}/kernels.ptx", std::env::var("OUT_DIR").expect("cargo sets it"));
+    let arch = format!("-arch=compute_{capability}");
+    let done = Command::new(&compiler).args(["--ptx", "-O3", &arch, source, "-o", &out]).status();
+    match done {
+        Ok(status) if status.success() => {}
+        Ok(_) => panic!("{compiler} could not compile {source}: its messages stand above"),
+        Err(error) => panic!(
+            "the feature `cuda` needs nvcc of the CUDA toolkit, and {compiler} can't be started: {error}; CUDA_HOME or NVCC \
+             say where it is"
+        ),
+    }
 }
 
 /// Digest of the sources, the locked dependencies, the compiler and what it was told.

@@ -20,6 +20,7 @@ mod init;
 mod interrupt;
 mod keys;
 mod leakage;
+mod live;
 mod man;
 mod metrics;
 mod metrics_diff;
@@ -201,5 +202,54 @@ fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::Schema(args) => schema::run(app, &args),
         Command::Man(args) => man::run(app, &args),
         Command::Completions(args) => completions::run(app, &args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Args;
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+    use std::path::Path;
+
+    /// All `cistage …` that stand in backticks on a page.
+    fn commands(text: &str) -> impl Iterator<Item = &str> {
+        text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("cistage ") && !code.contains('\n'))
+    }
+
+    #[test]
+    fn every_command_that_a_page_names_is_one() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = fs_err::read_dir(root.join("docs")).expect("the pages");
+        let pages =
+            folder.map(|entry| entry.expect("a page").path()).filter(|path| path.extension() == Some("md".as_ref()));
+        let pages = pages
+            .chain(["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "cache/README.md"].map(|page| root.join(page)));
+        let mut seen = 0;
+        for page in pages {
+            let text = fs_err::read_to_string(&page).expect("a page");
+            for command in commands(&text) {
+                let command = command.split(['|', '&']).next().unwrap_or(command);
+                // What is quoted is one word.
+                let parts = command.split('"').enumerate();
+                let text: String =
+                    parts.map(|(i, part)| if i % 2 == 0 { part.into() } else { part.replace(' ', "_") }).collect();
+                if let Err(error) = Args::command().try_get_matches_from(text.split_whitespace())
+                    // In prose a command stands without what it works on.
+                    && !matches!(
+                        error.kind(),
+                        ErrorKind::MissingRequiredArgument
+                            | ErrorKind::DisplayHelp
+                            | ErrorKind::DisplayVersion
+                            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                            | ErrorKind::MissingSubcommand
+                    )
+                {
+                    panic!("{}: `{command}`: {error}", page.display());
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 30, "{seen} commands stand on the pages");
     }
 }

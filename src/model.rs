@@ -42,6 +42,9 @@ pub enum ModelError {
     Candle(#[from] candle_core::Error),
     #[error(transparent)]
     Data(#[from] crate::data::DataError),
+    /// A GPU that can't be used, or that failed.
+    #[error("{0}")]
+    Device(String),
     #[error("can't start {threads} threads: {reason}")]
     Threads { threads: usize, reason: String },
 }

@@ -1,6 +1,7 @@
 //! What should happen: a pipeline file, checked and resolved into a plan.
 
 use crate::artifact::Format;
+use crate::device::Device;
 use crate::name::{PortName, StageName};
 use crate::stage::Resources;
 use crate::stages::StageKind;
@@ -65,6 +66,18 @@ pub struct Plan {
     pub publish: BTreeMap<String, (StageName, PortName)>,
 }
 
+impl Plan {
+    /// Whether bytes of some step depend on where it computes.
+    pub fn asks_for_a_device(&self) -> bool {
+        self.steps.iter().any(|step| step.device.is_some())
+    }
+
+    /// Has those steps compute there.
+    pub fn compute_on(&mut self, device: Device) {
+        self.steps.iter_mut().filter_map(|step| step.device.as_mut()).for_each(|at| *at = device);
+    }
+}
+
 /// A stage placed in a plan, with its inputs resolved.
 #[derive(Debug, Clone)]
 pub struct Step {
@@ -73,6 +86,8 @@ pub struct Step {
     pub inputs: BTreeMap<PortName, Source>,
     pub outputs: BTreeMap<PortName, Format>,
     pub resources: Resources,
+    /// Where it computes, if its bytes depend on that.
+    pub device: Option<Device>,
     /// Where the stage stands in the file.
     pub position: Position,
     /// What the file says to do when an input file is missing (`hint:`).

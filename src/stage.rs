@@ -1,6 +1,7 @@
 //! What a stage is: its contract, what it can see while it runs, how it fails.
 
 use crate::artifact::Format;
+use crate::device::Device;
 use crate::digest::Digest;
 use crate::name::PortName;
 use schemars::JsonSchema;
@@ -133,7 +134,9 @@ pub struct Size {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Machine {
     pub threads: u32,
-    /// Matrix product speed of all threads, f32, floating-point operations per second.
+    /// Where training and prediction compute.
+    pub device: Device,
+    /// Matrix product speed of that device (of a processor's threads), f32, floating-point operations per second.
     pub flops: f64,
 }
 
@@ -220,6 +223,8 @@ pub struct StageContext<'a> {
     pub prior: Option<PathBuf>,
     /// Threads to use; the bytes made must not depend on it.
     pub threads: usize,
+    /// Where to compute.
+    pub device: Device,
     /// Where strace is to note what a user's program touches; `None` in all but an audit.
     pub trace: Option<PathBuf>,
     pub sink: &'a dyn Sink,

@@ -4,8 +4,9 @@ use super::App;
 use super::exit::CliError;
 use super::printer::{Style, bytes, table};
 use crate::cache;
+use crate::device::Device;
 use crate::engine::{environment, machine};
-use crate::model::device::gains_by_bf16;
+use crate::model::device::{self, gains_by_bf16};
 use serde::Serialize;
 use std::path::Path;
 
@@ -59,7 +60,7 @@ pub(super) fn run(app: &App, _args: &Args) -> Result<(), CliError> {
 }
 
 fn processors() -> Vec<Finding> {
-    let (of, has) = (environment(1), machine());
+    let (of, has) = (environment(1, Device::Cpu), machine());
     let finding = |what, found, verdict, means: &str| Finding { what, found, verdict, means: means.to_owned() };
     let target = match of.target.as_str() {
         "cpu-avx512" if gains_by_bf16() => {
@@ -74,9 +75,18 @@ fn processors() -> Vec<Finding> {
     } else {
         (Verdict::Good, "stages side by side stay within it, by what they say they need")
     };
-    let gpus = match has.gpus {
-        0 => (Verdict::Note, "models are trained on processors; `plan` says how long that takes"),
-        _ => (Verdict::Note, "stages may ask for them with `resources: { gpus: 1 }`; this build trains on processors"),
+    let gpus = match (device::gpus(), has.gpus) {
+        (Ok(gpus), _) if !gpus.is_empty() => {
+            let names = gpus.iter().map(|gpu| format!("{} with {}", gpu.name, bytes(gpu.memory)));
+            let means = "training and prediction compute on the first, or where `--device` says".to_owned();
+            (names.collect::<Vec<_>>().join(", "), Verdict::Good, means)
+        }
+        (_, 0) => {
+            let means = "models are trained on processors; `plan` says how long that takes";
+            ("none".to_owned(), Verdict::Note, means.to_owned())
+        }
+        (Err(why), n) => (n.to_string(), Verdict::Note, (*why).to_owned()),
+        (Ok(_), n) => (n.to_string(), Verdict::Note, "the driver shows none of them to this process".to_owned()),
     };
     vec![
         finding(
@@ -87,7 +97,7 @@ fn processors() -> Vec<Finding> {
         ),
         finding("numeric target", of.target, target.0, target.1),
         finding("memory", bytes(has.memory), memory.0, memory.1),
-        finding("GPUs", has.gpus.to_string(), gpus.0, gpus.1),
+        Finding { what: "GPUs", found: gpus.0, verdict: gpus.1, means: gpus.2 },
     ]
 }
 

@@ -2,8 +2,9 @@
 
 use super::App;
 use super::exit::CliError;
-use super::select::check_writable_file;
+use super::select::{DeviceArg, check_writable_file};
 use crate::data::export::{self, TextForm};
+use crate::device::Device;
 use crate::huge_pages;
 use crate::name::PortName;
 use crate::stage::{Sink, Stage, StageContext, StageError};
@@ -24,6 +25,8 @@ pub(super) struct Args {
     /// Where to: .tsv, .parquet, or the challenge's .json
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
+    #[command(flatten)]
+    device: DeviceArg,
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
@@ -39,15 +42,23 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         return Err(CliError::input(format!("{}: no such file", args.sequences.display())));
     }
     check_writable_file(&args.output)?;
+    let device = args.device.choose()?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let work = tempfile::tempdir()?;
     let sink = ProgressSink::new(app);
 
     let import = stages::ImportSequences { labels: stages::Labels::Optional, ..Default::default() };
-    let rows = execute(&import, &sink, work.path(), threads, &[("file", &args.sequences)], "rows")?;
+    let rows = execute(&import, &sink, work.path(), threads, Device::Cpu, &[("file", &args.sequences)], "rows")?;
     let predict = stages::Predict {};
-    let made =
-        execute(&predict, &sink, work.path(), threads, &[("model", &args.model), ("rows", &rows)], "predictions")?;
+    let made = execute(
+        &predict,
+        &sink,
+        work.path(),
+        threads,
+        device,
+        &[("model", &args.model), ("rows", &rows)],
+        "predictions",
+    )?;
     sink.bar.finish_and_clear();
 
     match form {
@@ -78,6 +89,7 @@ fn execute(
     sink: &ProgressSink,
     work: &Path,
     threads: usize,
+    device: Device,
     inputs: &[(&str, &Path)],
     output: &str,
 ) -> Result<PathBuf, CliError> {
@@ -97,6 +109,7 @@ fn execute(
         scratch: output_dir.clone(),
         prior: None,
         threads,
+        device,
         trace: None,
         sink,
     };

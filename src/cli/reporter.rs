@@ -1,20 +1,21 @@
 //! What a person sees of a run, and what a program reads of it: JSON lines, progress bars, or a line per event.
 
 use super::exit::CliError;
+use super::live::Live;
 use super::printer::{Printer, Style, bytes, duration};
 use super::progress::Pace;
 use crate::engine::Reporter;
 use crate::event::{Event, EventKind, Outcome, RunOutcome};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(super) struct TerminalReporter {
     printer: Printer,
     verbose: bool,
-    bars: Option<MultiProgress>,
+    /// Where stderr is a terminal.
+    live: Option<Live>,
     running: Mutex<BTreeMap<String, Running>>,
     /// The first command stage that failed.
     failed_command: OnceLock<String>,
@@ -25,7 +26,6 @@ pub(super) struct TerminalReporter {
 #[derive(Default)]
 struct Running {
     is_command: bool,
-    bar: Option<ProgressBar>,
     numbers: BTreeMap<String, f64>,
     pace: Pace,
 }
@@ -36,7 +36,7 @@ impl TerminalReporter {
         Self {
             printer,
             verbose,
-            bars: live.then(MultiProgress::new),
+            live: live.then(Live::default),
             running: Mutex::default(),
             failed_command: OnceLock::new(),
             unwritten: OnceLock::new(),
@@ -45,16 +45,21 @@ impl TerminalReporter {
 
     /// Leaves the terminal as it was; fails if events could not be written.
     pub(super) fn finish(&self) -> Result<(), CliError> {
-        if let Some(bars) = &self.bars {
-            let _ = bars.clear();
+        if let Some(live) = &self.live {
+            live.clear();
         }
         self.unwritten.get().map_or(Ok(()), |error| Err(CliError::Failed(format!("can't write events: {error}"))))
     }
 
     fn say(&self, text: &str) {
-        match &self.bars {
-            Some(bars) => bars.suspend(|| self.printer.note(text)),
-            None => self.printer.note(text),
+        self.aside(|| self.printer.note(text));
+    }
+
+    /// Calls `work`, which writes to the terminal.
+    fn aside(&self, work: impl FnOnce()) {
+        match &self.live {
+            Some(live) => live.suspend(work),
+            None => work(),
         }
     }
 
@@ -63,39 +68,26 @@ impl TerminalReporter {
         match kind {
             EventKind::RunStarted { run, pipeline, stages } => {
                 self.say(&format!("run {run}: {pipeline}, {} stages", stages.len()));
+                if let Some(live) = &self.live {
+                    live.begin(stages.iter().map(ToString::to_string).collect());
+                }
             }
             EventKind::StageStarted { stage, kind, because, .. } => {
-                let mut state = Running { is_command: kind == "command", ..Running::default() };
-                if let Some(bars) = &self.bars {
-                    let bar = bars.add(ProgressBar::new_spinner());
-                    bar.set_prefix(stage.to_string());
-                    bar.set_style(style("{spinner} {prefix:18} {elapsed:>5} {msg}"));
-                    bar.enable_steady_tick(Duration::from_millis(150));
-                    state.bar = Some(bar);
-                }
+                let state = Running { is_command: kind == "command", ..Running::default() };
                 running.insert(stage.to_string(), state);
+                if let Some(live) = &self.live {
+                    live.start(stage.as_str());
+                }
                 drop(running);
-                if self.bars.is_none() || self.verbose {
+                if self.live.is_none() || self.verbose {
                     let reason = because.first().map_or(String::new(), |b| format!("  ({b})"));
                     self.say(&format!("  {:<7} {stage}{reason}", "start"));
                 }
             }
             EventKind::Progress { stage, done, total, unit } => {
                 let Some(state) = running.get_mut(stage.as_str()) else { return };
-                if let Some(bar) = &state.bar {
-                    if bar.length() != Some(*total) {
-                        bar.set_length(*total);
-                        // A training that goes on from a checkpoint did not make those steps just now.
-                        bar.set_position(*done);
-                        bar.reset_eta();
-                        bar.set_style(style(
-                            "{spinner} {prefix:18} {elapsed:>5} {wide_bar} {human_pos}/{human_len} {msg} eta {eta}",
-                        ));
-                    }
-                    bar.set_position(*done);
-                    if bar.message().is_empty() {
-                        bar.set_message(unit.clone());
-                    }
+                if let Some(live) = &self.live {
+                    live.progress(stage.as_str(), *done, *total, unit);
                 } else if let Some(line) = state.pace.line(*done, *total, unit, Instant::now()) {
                     let numbers = training_line(&state.numbers);
                     drop(running);
@@ -114,24 +106,21 @@ impl TerminalReporter {
                         .get(name)
                         .map_or(*value, |old| if name == "loss" { 0.98 * old + 0.02 * value } else { *value });
                     state.numbers.insert(name.clone(), smoothed);
-                    if let Some(bar) = &state.bar {
-                        bar.set_message(training_line(&state.numbers));
+                    if let Some(live) = &self.live {
+                        live.numbers(stage.as_str(), training_line(&state.numbers));
                     }
                 }
             }
             EventKind::Warning { stage, message } => {
                 let text = stage.as_ref().map_or_else(|| message.clone(), |s| format!("{s}: {message}"));
-                match &self.bars {
-                    Some(bars) => bars.suspend(|| self.printer.warning(&text)),
-                    None => self.printer.warning(&text),
-                }
+                self.aside(|| self.printer.warning(&text));
             }
             EventKind::Note { stage, message } => self.say(&format!("  {:<7} {stage:<18} {message}", "note")),
             EventKind::StageFinished { stage, outcome, seconds, outputs, error, .. } => {
                 let state = running.remove(stage.as_str()).unwrap_or_default();
                 drop(running);
-                if let Some(bar) = state.bar {
-                    bar.finish_and_clear();
+                if let Some(live) = &self.live {
+                    live.end(stage.as_str());
                 }
                 if state.is_command && *outcome == Outcome::Failed {
                     self.failed_command.get_or_init(|| stage.to_string());
@@ -153,14 +142,14 @@ impl TerminalReporter {
             }
             EventKind::PublishFailed { output, error, .. } => {
                 let text = unpublished(output, error);
-                match &self.bars {
-                    Some(bars) => bars.suspend(|| self.printer.error(&text, Some(PUBLISH_AGAIN))),
-                    None => self.printer.error(&text, Some(PUBLISH_AGAIN)),
-                }
+                self.aside(|| self.printer.error(&text, Some(PUBLISH_AGAIN)));
             }
             EventKind::RunFinished {
                 outcome, ran, hit, failed, skipped, unpublished, seconds, saved_seconds, ..
             } => {
+                if let Some(live) = &self.live {
+                    live.clear();
+                }
                 let (text, look) = match outcome {
                     RunOutcome::Succeeded => ("done", Style::Good),
                     RunOutcome::Failed => ("failed", Style::Bad),
@@ -195,7 +184,8 @@ impl TerminalReporter {
             Outcome::Failed => Style::Bad,
             Outcome::Skipped | Outcome::Cancelled => Style::Note,
         };
-        let word = self.printer.paint_err(&format!("{:<7}", outcome.word()), look);
+        let word = if outcome == Outcome::Cancelled { "stopped" } else { outcome.word() };
+        let word = self.printer.paint_err(&format!("{word:<7}"), look);
         let detail = match (outcome, error) {
             (Outcome::Ran, _) => format!("{}, {}", duration(seconds), bytes(size)),
             (Outcome::Hit, _) => bytes(size),
@@ -238,10 +228,6 @@ const PUBLISH_AGAIN: &str = "all stages are done and cached: remove the cause, a
 
 fn unpublished(output: &str, error: &str) -> String {
     format!("{error} ({output}; `cistage get {output} PATH` copies it elsewhere)")
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("our own template")
 }
 
 fn training_line(numbers: &BTreeMap<String, f64>) -> String {

@@ -40,9 +40,6 @@ pub(super) struct Args {
     /// Where stages run
     #[arg(long, value_enum, default_value_t = Executor::Local)]
     executor: Executor,
-    /// Where training and prediction compute: auto or cpu
-    #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value = "auto", value_parser = device)]
-    device: String,
     /// Show the plan and run nothing (as `cistage plan`)
     #[arg(long)]
     dry_run: bool,
@@ -59,16 +56,6 @@ pub(super) struct Args {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Executor {
     Local,
-}
-
-fn device(text: &str) -> Result<String, String> {
-    match text {
-        "auto" | "cpu" => Ok(text.to_owned()),
-        cuda if cuda == "cuda" || cuda.strip_prefix("cuda:").is_some_and(|n| n.parse::<u8>().is_ok()) => {
-            Err("this build computes on the CPU alone; use auto or cpu".to_owned())
-        }
-        _ => Err("expected auto or cpu".to_owned()),
-    }
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {

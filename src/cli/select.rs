@@ -4,8 +4,10 @@ use super::App;
 use super::exit::CliError;
 use crate::artifact::Artifact;
 use crate::cache::{Cache, CacheError, RunRecord, StepRecord};
+use crate::device::Device;
 use crate::event::Outcome;
 use crate::huge_pages;
+use crate::model::device;
 use crate::name::RunId;
 use crate::pipeline::{self, Options, Plan};
 use std::io;
@@ -23,12 +25,45 @@ pub(super) struct PipelineArgs {
     /// Set a parameter: dotted name, value as in YAML (repeatable)
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArg,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct DeviceArg {
+    /// Where training and prediction compute: auto is a GPU where there is one that this program can use, else cpu
+    #[arg(long, value_name = "auto|cpu|cuda[:N]", default_value = "auto", value_parser = wish)]
+    device: Wish,
+}
+
+/// `None` where the program is to choose.
+type Wish = Option<Device>;
+
+fn wish(text: &str) -> Result<Wish, String> {
+    if text == "auto" { Ok(None) } else { text.parse().map(Some) }
+}
+
+impl DeviceArg {
+    /// The device, if it is here.
+    pub(super) fn choose(&self) -> Result<Device, CliError> {
+        device::choose(self.device).map_err(|why| {
+            let asked = self.device.unwrap_or_default();
+            CliError::input_with_help(
+                format!("can't compute on {asked}: {why}"),
+                "`--device cpu` computes on the processor; `cistage doctor` says what is here",
+            )
+        })
+    }
 }
 
 impl PipelineArgs {
     pub(super) fn load(&self, to: Option<&str>) -> Result<Plan, CliError> {
         let options = Options { profiles: self.profile.clone(), sets: self.set.clone(), to: to.map(ToOwned::to_owned) };
-        let plan = pipeline::load(&self.pipeline, &options)?;
+        let mut plan = pipeline::load(&self.pipeline, &options)?;
+        // Looking for GPUs takes a moment: not for a plan that has no use for one.
+        if plan.asks_for_a_device() {
+            plan.compute_on(self.device.choose()?);
+        }
         if plan.steps.len() >= MANY_STEPS {
             huge_pages::allow();
         }

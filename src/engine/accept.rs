@@ -8,6 +8,7 @@ use super::planner::{self, StepPlan, Verdict};
 use super::{EngineError, clock, environment, manifest};
 use crate::action::{Accepted, ActionRecord, Input, Origin};
 use crate::cache::{Cache, Claimed, Lookup};
+use crate::device::Device;
 use crate::name::PortName;
 use crate::pipeline::{Plan, Source, Step};
 use crate::provenance::{Because, History, differences, in_words};
@@ -64,8 +65,8 @@ pub fn accept(
         parent: None,
         accepted: Some(Accepted {
             reason: reason.to_owned(),
-            by: environment(0).user,
-            host: environment(0).host,
+            by: environment(0, Device::Cpu).user,
+            host: environment(0, Device::Cpu).host,
             at: clock::now(),
             instead_of: earlier.key,
             differs: differs.iter().map(in_words).collect(),

@@ -1,10 +1,12 @@
 //! The circumstances of an execution, for the records; never keyed.
 
 use crate::action::Environment;
+use crate::device::Device;
+use crate::model::device::target;
 use std::sync::OnceLock;
 
-/// Describes this program on this machine, given `threads` threads.
-pub fn environment(threads: u32) -> Environment {
+/// Describes this program on this machine, given `threads` threads, and computing on `device`.
+pub fn environment(threads: u32, device: Device) -> Environment {
     static FIXED: OnceLock<Environment> = OnceLock::new();
     let fixed = FIXED.get_or_init(|| Environment {
         program: format!("cistage {}", env!("CARGO_PKG_VERSION")),
@@ -15,11 +17,12 @@ pub fn environment(threads: u32) -> Environment {
         user: ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok()).unwrap_or_default(),
         cpu: processor(),
         cores: super::capacity::cores(),
-        target: super::manifest::target(),
+        target: target(Device::Cpu),
         threads: 0,
         path: std::env::var("PATH").ok(),
     });
-    Environment { threads, ..fixed.clone() }
+    let target = if device == Device::Cpu { fixed.target.clone() } else { target(device) };
+    Environment { target, threads, ..fixed.clone() }
 }
 
 fn kernel(what: &str) -> Option<String> {

@@ -25,7 +25,8 @@ pub(super) fn fill_in(plan: &Plan, cache: &Cache, capacity: &Capacity, steps: &m
     }
     // Measuring takes a moment: only where somebody asks for it.
     let heavy = steps.iter().any(|step| step.verdict != Verdict::Hit && HEAVY.contains(&step.kind.as_str()));
-    let flops = if heavy { crate::model::speed::measure(capacity.cpus as usize) } else { 0.0 };
+    let device = plan.steps.iter().find_map(|step| step.device).unwrap_or_default();
+    let flops = if heavy { crate::model::speed::measure(device, capacity.cpus as usize) } else { 0.0 };
     let mut foretold: BTreeMap<(StageName, PortName), Size> = BTreeMap::new();
     for (step, planned) in plan.steps.iter().zip(steps) {
         if planned.verdict == Verdict::Hit {
@@ -46,7 +47,7 @@ pub(super) fn fill_in(plan: &Plan, cache: &Cache, capacity: &Capacity, steps: &m
                 (port.clone(), size)
             })
             .collect();
-        let machine = Machine { threads: capacity.grant(step.resources).cpus, flops };
+        let machine = Machine { threads: capacity.grant(step.resources).cpus, device, flops };
         planned.estimate = step.kind.stage().estimate(&sizes, &machine).scaled(planned.left);
         for port in step.outputs.keys() {
             let rows = planned.estimate.rows.get(port.as_str()).copied();

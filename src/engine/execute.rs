@@ -176,7 +176,7 @@ impl Attempt<'_> {
             stage: step.name.clone(),
             started,
             cost: self.cost.clone(),
-            environment: environment(self.action.threads),
+            environment: environment(self.action.threads, step.device.unwrap_or_default()),
             attempts: attempts::read(&scratch),
             parent: None,
             accepted: None,
@@ -322,6 +322,7 @@ impl Attempt<'_> {
             // Who forces an execution wants all of it.
             prior: if self.action.force { None } else { prefixes.prior()? },
             threads: self.action.threads as usize,
+            device: step.device.unwrap_or_default(),
             trace: None,
             lifeline: true,
             engine: (!self.is_command()).then(std::process::id),

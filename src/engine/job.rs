@@ -1,5 +1,6 @@
 //! What the engine and a worker process say to each other: a job in, lines of JSON out.
 
+use crate::device::Device;
 use crate::name::PortName;
 use crate::stage::{Reached, Seal};
 use serde::{Deserialize, Serialize};
@@ -24,6 +25,7 @@ pub(super) struct Job {
     #[serde(default)]
     pub prior: Option<PathBuf>,
     pub threads: usize,
+    pub device: Device,
     /// Where strace is to note what a user's program touches.
     #[serde(default)]
     pub trace: Option<PathBuf>,

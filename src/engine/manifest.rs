@@ -2,6 +2,7 @@
 
 use crate::action::{ActionManifest, MANIFEST_SCHEMA};
 use crate::digest::Digest;
+use crate::model::device::target;
 use crate::name::PortName;
 use crate::pipeline::Step;
 use std::collections::BTreeMap;
@@ -13,13 +14,8 @@ pub(super) fn manifest(step: &Step, inputs: BTreeMap<PortName, Digest>) -> Actio
         schema: MANIFEST_SCHEMA.to_owned(),
         stage: step.kind.name().to_owned(),
         version: stage.version(),
-        target: stage.contract().device.then(target),
+        target: step.device.map(target),
         params: step.kind.params(),
         inputs,
     }
-}
-
-/// The numeric target of this machine, on which the bytes of trained models and predictions depend.
-pub(super) fn target() -> String {
-    crate::model::device::target().to_owned()
 }

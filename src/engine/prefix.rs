@@ -127,7 +127,7 @@ impl<'a> Prefixes<'a> {
             stage: self.action.step.name.clone(),
             started: self.started.clone(),
             cost,
-            environment: environment(self.action.threads),
+            environment: environment(self.action.threads, self.action.step.device.unwrap_or_default()),
             attempts: Vec::new(),
             parent: None,
             accepted: None,

@@ -13,8 +13,10 @@ use super::secrets::Secrets;
 use super::{EngineError, Reporter, clock, outputs, sources, strace};
 use crate::action::{ActionKey, ActionRecord};
 use crate::cache::{Cache, CacheError};
+use crate::device::Device;
 use crate::digest::Digest;
 use crate::event::{Event, EventKind, Outcome, OutputSummary};
+use crate::model::device;
 use crate::name::{PortName, RunId, StageName};
 use crate::provenance::{Lineage, Made as Origin, SourceState, source_state};
 use crate::stages::StageKind;
@@ -341,6 +343,7 @@ impl<'l> Work<'_, 'l> {
             scratch,
             prior: None,
             threads: cores() as usize,
+            device: device_for(record),
             trace: (self.purpose == Purpose::Trace && is_command).then(|| dir.join(NOTES)),
             lifeline: true,
             engine: (!is_command).then(std::process::id),
@@ -454,14 +457,20 @@ fn kind(record: &ActionRecord) -> Result<StageKind, String> {
     }
 }
 
+/// Where to execute a record's action again.
+fn device_for(record: &ActionRecord) -> Device {
+    record.manifest.target.as_deref().map_or(Device::Cpu, device::suited_to)
+}
+
 fn notes(record: &ActionRecord, kind: &StageKind) -> Vec<String> {
     let mut notes = Vec::new();
     let (then, now) = (record.manifest.version, kind.stage().version());
     if then != now {
         notes.push(format!("made by version {then} of `{}`; this program has version {now}", kind.name()));
     }
-    if let Some(target) = record.manifest.target.as_ref().filter(|target| **target != super::manifest::target()) {
-        notes.push(format!("made on {target}; this machine is {}", super::manifest::target()));
+    let here = device::target(device_for(record));
+    if let Some(target) = record.manifest.target.as_ref().filter(|target| **target != here) {
+        notes.push(format!("made on {target}; this machine is {here}"));
     }
     if let Some(accepted) = &record.accepted {
         notes.push(format!("an earlier result was accepted in its place: {}", accepted.reason));

@@ -8,6 +8,7 @@ use super::sources::Sources;
 use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, leakage, publish};
 use crate::cache::run_record::RUN_SCHEMA;
 use crate::cache::{Cache, RunRecord, Verify};
+use crate::device::Device;
 use crate::event::{EventKind, Outcome, RunOutcome};
 use crate::pipeline::Plan;
 use std::time::Instant;
@@ -83,7 +84,7 @@ pub fn run(
         published,
         unpublished: unpublished.clone(),
         leakage,
-        environment: environment(capacity.cpus),
+        environment: environment(capacity.cpus, Device::Cpu),
         verify: if plan.verify_always { Verify::Always } else { Verify::Changed },
         previous: None,
     });

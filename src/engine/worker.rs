@@ -81,6 +81,7 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
         scratch: job.scratch,
         prior: job.prior,
         threads: job.threads,
+        device: job.device,
         trace: job.trace,
         sink,
     };

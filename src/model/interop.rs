@@ -53,7 +53,12 @@ fn candle_transformers_gives_the_same_outputs_from_a_folder_that_we_wrote() {
         rows.push(row.as_str().expect("text").as_bytes());
     }
     let predict = |model: &Model| -> Vec<f32> {
-        let values = model.predict(&rows, 1, &mut |_| true).expect("runs").expect("not stopped");
+        let values = model
+            .on(crate::device::Device::Cpu)
+            .expect("always there")
+            .predict(&rows, 1, &mut |_| true)
+            .expect("runs")
+            .expect("not stopped");
         values.into_iter().map(|value| value as f32).collect()
     };
     let ours = predict(&model);

@@ -1,11 +1,21 @@
 //! How fast this machine multiplies matrices, for estimates.
 
 use super::Precision;
+use super::device::Gpu;
 use super::kernels::matmul::{Mat, Onto, matmul};
+use crate::device::Device;
 use std::time::{Duration, Instant};
 
-/// Measures the product's speed on so many threads, in floating-point operations per second; takes below 100 ms.
-pub fn measure(threads: usize) -> f64 {
+/// Measures the product's speed in f32 on a GPU, or on so many threads, in floating-point operations per second; takes
+/// below 100 ms on a processor, and as long as a GPU takes to start.
+pub fn measure(device: Device, threads: usize) -> f64 {
+    match device {
+        Device::Cpu => on_processor(threads),
+        Device::Cuda(_) => Gpu::speed(device).unwrap_or(0.0),
+    }
+}
+
+fn on_processor(threads: usize) -> f64 {
     const SIZE: usize = 384;
     let a = vec![0.5_f32; SIZE * SIZE];
     let mut out = vec![0.0_f32; SIZE * SIZE];

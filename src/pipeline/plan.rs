@@ -12,6 +12,7 @@ use super::spec::{PipelineSpec, StageSpec};
 use super::wiring::{Catalog, From, Listed, Wire, connect};
 use super::{Source, Step, command, kinds, resources, sniff};
 use crate::artifact::Format;
+use crate::device::Device;
 use crate::name::{PortName, StageName};
 use crate::stage::Contract;
 use crate::stages::StageKind;
@@ -367,7 +368,9 @@ impl Expansion<'_> {
         let needs = kind.stage().needs();
         let resources = stage.resources.as_ref().map_or(needs, |node| resources::read(node, needs, problems));
         // A name that is wrong has been reported where the command declares it.
-        let outputs = kind.stage().contract().outputs.into_iter();
+        let contract = kind.stage().contract();
+        let device = contract.device.then(Device::default);
+        let outputs = contract.outputs.into_iter();
         let outputs = outputs.filter_map(|(port, format)| Some((PortName::parse(&port).ok()?, format))).collect();
         self.first.entry(spec.name.clone()).or_insert(self.steps.len());
         self.steps.push(Step {
@@ -376,6 +379,7 @@ impl Expansion<'_> {
             inputs,
             outputs,
             resources,
+            device,
             position: spec.span.position,
             hint: spec.hint.clone(),
         });

@@ -1,5 +1,6 @@
 //! A bench for stages under test: a context of its own, with the outputs at hand.
 
+use crate::device::Device;
 use crate::name::PortName;
 use crate::stage::{Sink, Stage, StageContext, StageError};
 use std::collections::BTreeMap;
@@ -71,6 +72,7 @@ impl Bench {
         let output_dir = self.dir.path().join("outputs");
         fs_err::create_dir(&output_dir)?;
         let mut ctx = StageContext {
+            device: Device::Cpu,
             inputs: self.inputs,
             labels: BTreeMap::new(),
             output_dir,

@@ -81,6 +81,7 @@ impl Stage for Compare {
 #[cfg(test)]
 pub mod tests {
     use super::*;
+    use crate::device::Device;
     use crate::name::PortName;
     use crate::stage::Sink;
     use std::path::Path;
@@ -109,6 +110,7 @@ pub mod tests {
             })
             .collect();
         StageContext {
+            device: Device::Cpu,
             inputs,
             labels: BTreeMap::new(),
             output_dir: dir.to_owned(),

@@ -23,6 +23,7 @@ pub(super) fn count(ctx: &StageContext<'_>) -> Result<u64, StageError> {
 pub(super) fn predict(model: &Model, span: Span, ctx: &StageContext<'_>) -> Result<Predictions, StageError> {
     let label = ctx.label("rows");
     let mut made = Predictions::default();
+    let mut predictor = model.on(ctx.device)?;
     for rows in Batches::from(Reader::open(ctx.input("rows"), &label)?) {
         let rows = rows?;
         let first = made.len();
@@ -30,13 +31,14 @@ pub(super) fn predict(model: &Model, span: Span, ctx: &StageContext<'_>) -> Resu
             ctx.progress(span.before + (first + done) as u64, span.total, "rows");
             !ctx.is_cancelled()
         };
-        let predicted = model.predict(&rows.sequences, ctx.threads, &mut progress).map_err(|error| match error {
-            ModelError::NoBases { row } => StageError::Input(format!(
-                "{label}: row {} has no bases: there is nothing to predict from",
-                first + row
-            )),
-            other => other.into(),
-        })?;
+        let predicted =
+            predictor.predict(&rows.sequences, ctx.threads, &mut progress).map_err(|error| match error {
+                ModelError::NoBases { row } => StageError::Input(format!(
+                    "{label}: row {} has no bases: there is nothing to predict from",
+                    first + row
+                )),
+                other => other.into(),
+            })?;
         made.prediction.extend(predicted.ok_or(StageError::Cancelled)?);
         made.pos.extend(rows.pos);
     }
@@ -95,7 +97,12 @@ mod tests {
         for i in [0, 1, 16_383, 16_384, 65_535, 65_536, 69_999] {
             let mut one = rows::Sequences::default();
             one.push(&sequence(i as u64));
-            let alone = model.predict(&one, 3, &mut |_| true).expect("runs").expect("not stopped");
+            let alone = model
+                .on(crate::device::Device::Cpu)
+                .expect("always there")
+                .predict(&one, 3, &mut |_| true)
+                .expect("runs")
+                .expect("not stopped");
             assert_eq!(alone, [made.prediction[i]], "row {i}");
         }
         assert_eq!(Predict::default().contract().outputs[0].1, Format::Predictions);

@@ -6,6 +6,7 @@ mod shape;
 use crate::artifact::Format;
 use crate::data;
 use crate::data::labelled::Labelled;
+use crate::device::Device;
 use crate::digest::Digest;
 use crate::model::device::gains_by_bf16;
 use crate::model::folder::{Model, Tokenizer};
@@ -14,7 +15,9 @@ use crate::name::PortName;
 use crate::seed::Seed;
 use crate::stage::{Contract, Estimate, Machine, Port, Prefix, Resources, Size, Stage, StageContext, StageError};
 use crate::training::checkpoint::{self, Checkpoints, Saved};
-use crate::training::{self, FitError, Fitted, Fused, Kept, LabelScale, Loss, Schedule, Training, fit};
+use crate::training::{
+    self, FitError, Fitted, Fused, Kept, LabelScale, Learner, Loss, OnGpu, OnProcessor, Schedule, Training, fit,
+};
 use reporter::Reporter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -145,7 +148,8 @@ impl Stage for Train {
         let samples = rows_in * u64::from(self.epochs);
         let validated = rows("validation").unwrap_or(0) * u64::from(self.epochs);
         let flops = forward * (3.0 * samples as f64 + validated as f64);
-        let seconds = (machine.flops > 0.0).then(|| flops / (machine.flops * efficiency(shape.hidden, self.precision)));
+        let seconds = (machine.flops > 0.0)
+            .then(|| flops / (machine.flops * efficiency(shape.hidden, self.precision, machine.device)));
         Estimate { samples: Some(samples), flops: Some(flops), seconds, ..Estimate::default() }
     }
 
@@ -228,19 +232,22 @@ impl Stage for Train {
     }
 }
 
-/// The speed of a whole training step, as a share of the f32 product's, by the width of the model (`benches/train.rs`).
-fn efficiency(hidden: usize, precision: Precision) -> f64 {
-    let rounded = precision == Precision::Bf16 && gains_by_bf16();
-    match (hidden, rounded) {
-        (0..=95, false) => 0.3,
-        (0..=95, true) => 0.35,
-        (96..=191, false) => 0.5,
-        (96..=191, true) => 0.8,
-        (192..=511, false) => 0.7,
-        (192..=511, true) => 1.0,
-        (_, false) => 0.85,
-        (_, true) => 1.4,
-    }
+/// The speed of a whole training step, as a share of the f32 product's, by the width of the model (`benches/train.rs`): on
+/// processors, and on an H100.
+fn efficiency(hidden: usize, precision: Precision, device: Device) -> f64 {
+    let width = match hidden {
+        0..=95 => 0,
+        96..=191 => 1,
+        192..=511 => 2,
+        _ => 3,
+    };
+    let shares = match (device, precision) {
+        (Device::Cpu, Precision::Bf16) if gains_by_bf16() => [0.35, 0.8, 1.0, 1.4],
+        (Device::Cpu, _) => [0.3, 0.5, 0.7, 0.85],
+        (Device::Cuda(_), Precision::F32) => [0.05, 0.11, 0.34, 0.68],
+        (Device::Cuda(_), Precision::Bf16) => [0.05, 0.13, 0.54, 2.0],
+    };
+    shares[width]
 }
 
 /// What a training was made on.
@@ -296,10 +303,20 @@ impl Train {
         let identity = options.identity(&parameters, rows);
         let mut checkpoints = Checkpoints::open(ctx.scratch(), identity)?;
         let saved = newest(ctx, &mut checkpoints, identity)?;
-        let engine = Fused::new(start.bert.clone().with_precision(self.precision));
+        let bert = start.bert.clone().with_precision(self.precision);
+        let engine = Fused::new(bert.clone());
+        let learner = |parameters: Vec<f32>| -> Result<Box<dyn Learner>, ModelError> {
+            let (decay, clip) = (options.weight_decay, options.clip_norm);
+            Ok(match ctx.device {
+                Device::Cpu => Box::new(OnProcessor::new(&engine, parameters, decay, clip)?),
+                device @ Device::Cuda(_) => Box::new(OnGpu::new(bert, &parameters, decay, clip, device)?),
+            })
+        };
         let validation = validation.as_ref().map(training::Rows::from);
-        let mut training = Training::new(&engine, parameters, training::Rows::from(&train), validation, &options)
-            .map_err(|e| StageError::Failed(e.to_string()))?;
+        let layout = &start.bert.layout;
+        let mut training =
+            Training::new(layout, parameters, training::Rows::from(&train), validation, &options, learner)
+                .map_err(|e| StageError::Failed(e.to_string()))?;
         if let Some(saved) = saved {
             training.restore(saved).map_err(|e| StageError::Failed(e.to_string()))?;
         }

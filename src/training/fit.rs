@@ -2,15 +2,14 @@
 
 use super::checkpoint::{Checkpoints, Saved};
 use super::course::{Agreement, Best, Course, Curves, Epoch};
-use super::{AdamW, Engine, LabelScale, Loss, Schedule, Shape, optimizer};
+use super::learner::{Learner, Slope};
+use super::{LabelScale, Loss, Schedule, Shape};
 use crate::data::labelled::Labelled;
 use crate::data::tokens::Tokens;
 use crate::digest::Digest;
 use crate::model::bert::StepKey;
-use crate::model::op::{Gradient, with_values};
-use crate::model::{Batch, ModelError};
+use crate::model::{Batch, Layout, ModelError};
 use crate::seed::{Seed, shuffle};
-use candle_core::{Device, Var};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -132,14 +131,10 @@ impl From<candle_core::Error> for FitError {
 ///
 /// Between its start and its end the parameters put out what `Options::labels` makes of labels.
 pub struct Training<'a> {
-    engine: &'a dyn Engine,
+    learner: Box<dyn Learner + 'a>,
     train: Rows<'a>,
     validation: Option<Rows<'a>>,
     options: &'a Options,
-    parameters: Var,
-    adam: AdamW,
-    /// Where each step leaves its gradient.
-    gradient: Gradient,
     course: Course,
     /// The loss of each step.
     losses: Vec<f32>,
@@ -148,24 +143,21 @@ pub struct Training<'a> {
 }
 
 impl<'a> Training<'a> {
+    /// Training of a model that `learner` makes, from what `start` becomes where labels are scaled.
     pub fn new(
-        engine: &'a dyn Engine,
+        layout: &Layout,
         mut start: Vec<f32>,
         train: Rows<'a>,
         validation: Option<Rows<'a>>,
         options: &'a Options,
+        learner: impl FnOnce(Vec<f32>) -> Result<Box<dyn Learner + 'a>, ModelError>,
     ) -> Result<Self, FitError> {
-        let layout = &engine.bert().layout;
         options.labels.unfold(layout, &mut start);
-        let len = layout.len();
         Ok(Self {
-            engine,
+            learner: learner(start)?,
             train,
             validation,
             options,
-            parameters: Var::from_vec(start, len, &Device::Cpu)?,
-            adam: AdamW::new(len, options.weight_decay, options.clip_norm),
-            gradient: Gradient::default(),
             course: Course::default(),
             losses: Vec::new(),
             best: None,
@@ -188,28 +180,27 @@ impl<'a> Training<'a> {
         let mut next = || sections.next().unwrap_or_default();
         let (parameters, first, second, losses) = (next(), next(), next(), next());
         let best = sections.next();
-        let len = self.engine.bert().layout.len();
+        let len = self.learner.bert().layout.len();
         let whole = [&parameters, &first, &second].iter().all(|section| section.len() == len)
             && best.as_ref().is_none_or(|best| best.len() == len)
             && losses.len() as u64 == saved.course.step;
         if !whole {
             return Err(io::Error::other("a saved state does not fit its training").into());
         }
-        self.parameters = Var::from_vec(parameters, len, &Device::Cpu)?;
-        self.adam.restore(saved.course.step, first, second);
+        self.learner.restore(saved.course.step, [parameters, first, second])?;
         (self.course, self.losses, self.best) = (saved.course, losses, best);
         Ok(())
     }
 
     /// Hands the state to `keep`: what [`Training::restore`] goes back to.
     fn with_state<T>(&self, keep: impl FnOnce(&Course, &[&[f32]]) -> io::Result<T>) -> Result<T, FitError> {
-        let kept = with_values(&self.parameters, |parameters| {
-            let [first, second] = self.adam.moments();
+        let (mut keep, mut kept) = (Some(keep), None);
+        self.learner.with_state(&mut |[parameters, first, second]| {
             let mut sections = vec![parameters, first, second, &self.losses];
             sections.extend(self.best.as_deref());
-            keep(&self.course, &sections)
+            kept = keep.take().map(|keep| keep(&self.course, &sections));
         })?;
-        Ok(kept?)
+        Ok(kept.expect("a learner hands its state out once")?)
     }
 
     /// Writes the state to a file, for a longer training to go on from.
@@ -247,11 +238,11 @@ impl<'a> Training<'a> {
     pub fn fitted(&self) -> Result<Fitted, FitError> {
         let mut parameters = match &self.best {
             Some(best) => best.clone(),
-            None => self.parameters.to_vec1()?,
+            None => self.learner.parameters()?,
         };
-        self.options.labels.fold(&self.engine.bert().layout, &mut parameters);
+        self.options.labels.fold(&self.learner.bert().layout, &mut parameters);
         let some = self.validation.unwrap_or(self.train).tokens.first(512);
-        let spread = deviation(&self.engine.predict(&parameters, &some)?);
+        let spread = deviation(&self.learner.predict(&parameters, &some)?);
         Ok(Fitted { parameters, curves: Curves::of(&self.course, &self.losses), spread })
     }
 
@@ -280,7 +271,7 @@ impl<'a> Training<'a> {
         }
         let agreement = match self.validation {
             Some(rows) => {
-                let mut predictions = with_values(&self.parameters, |p| self.engine.predict(p, rows.tokens))??;
+                let mut predictions = self.learner.predict(&self.learner.parameters()?, rows.tokens)?;
                 predictions.iter_mut().for_each(|value| *value = self.options.labels.label(*value));
                 Some(Agreement::of(rows.targets, &predictions))
             }
@@ -295,7 +286,7 @@ impl<'a> Training<'a> {
             let order = |r2: Option<f64>| r2.unwrap_or(f64::NEG_INFINITY);
             if self.course.best.is_none_or(|best| order(r2) > order(best.r2)) {
                 self.course.best = Some(Best { epoch, r2 });
-                self.best = Some(self.parameters.to_vec1()?);
+                self.best = Some(self.learner.parameters()?);
             }
         }
         Ok(())
@@ -304,28 +295,21 @@ impl<'a> Training<'a> {
     /// One optimiser step; after an error nothing has changed.
     fn make_step(&mut self, rows: &[usize], watch: &mut dyn Watch) -> Result<(), FitError> {
         let step = self.course.step + 1;
-        let (layout, labels) = (&self.engine.bert().layout, self.options.labels);
+        let labels = self.options.labels;
         let batch = Batch::of(self.train.tokens, rows);
         let targets = rows.iter().map(|&row| labels.target(self.train.targets[row]) as f32).collect();
         let key = StepKey { seed: self.options.seed.0, step };
-        let loss = labels.loss_of_outputs(self.options.loss);
-        let loss = self.engine.step(&self.parameters, batch, targets, loss, key, &self.gradient)?;
+        let Slope { loss, norm } = self.learner.look(batch, targets, labels.loss_of_outputs(self.options.loss), key)?;
         let loss = labels.loss_of_labels(loss);
-        let not_finite = |what| -> Result<FitError, FitError> {
-            let mut parameters = self.parameters.to_vec1()?;
-            labels.fold(layout, &mut parameters);
-            Ok(FitError::NotFinite { what, step, parameters })
-        };
-        if !loss.is_finite() {
-            return Err(not_finite("loss")?);
-        }
-        let gradient = self.gradient.lock().expect("no pass panicked");
-        let norm = optimizer::gradient_norm(layout, &gradient);
-        if !norm.is_finite() {
-            return Err(not_finite("gradient")?);
+        for (what, value) in [("loss", loss), ("gradient", norm)] {
+            if !value.is_finite() {
+                let mut parameters = self.learner.parameters()?;
+                labels.fold(&self.learner.bert().layout, &mut parameters);
+                return Err(FitError::NotFinite { what, step, parameters });
+            }
         }
         let rate = self.options.schedule.rate(step - 1);
-        self.adam.step(layout, &self.parameters, &gradient, norm, rate)?;
+        self.learner.update(norm, rate)?;
         self.course.step = step;
         self.course.sum += loss * rows.len() as f64;
         self.losses.push(loss as f32);

@@ -13,7 +13,7 @@ pub struct AdamW {
     pub decay: f64,
     /// The gradient's norm is clipped to this; 0 for no clipping.
     pub clip: f64,
-    steps: i32,
+    steps: u64,
     first: Vec<f32>,
     second: Vec<f32>,
 }
@@ -25,11 +25,27 @@ const SPAN: usize = 1 << 14;
 /// One step's numbers for one parameter.
 #[derive(Debug, Clone, Copy)]
 pub struct Rates {
-    clip: f32,
-    keep: f32,
-    rate: f32,
+    /// What the gradient is multiplied by.
+    pub clip: f32,
+    /// What is left of a parameter after decay.
+    pub keep: f32,
+    pub rate: f32,
     /// 1 / sqrt(1 - beta2^t).
-    root: f32,
+    pub root: f32,
+}
+
+impl Rates {
+    /// Those of step `step`, counted from 1, for a gradient with this norm.
+    pub fn new(step: u64, clip: f64, norm: f64, rate: f64, decay: f64) -> Self {
+        let clip = if clip > 0.0 { (clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
+        let bias = (1.0 - BETAS.0.powi(step as i32), 1.0 - BETAS.1.powi(step as i32));
+        Self {
+            clip: clip as f32,
+            keep: (1.0 - rate * decay) as f32,
+            rate: (rate / bias.0) as f32,
+            root: (1.0 / bias.1.sqrt()) as f32,
+        }
+    }
 }
 
 multiversion! {
@@ -58,7 +74,7 @@ impl AdamW {
     /// Goes back to the moments after so many steps.
     pub fn restore(&mut self, steps: u64, first: Vec<f32>, second: Vec<f32>) {
         assert!([&first, &second].iter().all(|moments| moments.len() == self.first.len()), "they are of this model");
-        (self.steps, self.first, self.second) = (steps as i32, first, second);
+        (self.steps, self.first, self.second) = (steps, first, second);
     }
 
     /// Changes the parameters by one step; `norm` is the gradient's.
@@ -69,16 +85,9 @@ impl AdamW {
 
     fn apply(&mut self, layout: &Layout, values: &mut [f32], gradient: &[f32], rate: f64, norm: f64) {
         self.steps += 1;
-        let clip = if self.clip > 0.0 { (self.clip / (norm + 1e-6)).min(1.0) } else { 1.0 };
-        let bias = (1.0 - BETAS.0.powi(self.steps), 1.0 - BETAS.1.powi(self.steps));
         for entry in &layout.entries {
             let decay = if entry.decays() { self.decay } else { 0.0 };
-            let rates = Rates {
-                clip: clip as f32,
-                keep: (1.0 - rate * decay) as f32,
-                rate: (rate / bias.0) as f32,
-                root: (1.0 / bias.1.sqrt()) as f32,
-            };
+            let rates = Rates::new(self.steps, self.clip, norm, rate, decay);
             let range = entry.range.clone();
             values[range.clone()]
                 .par_chunks_mut(SPAN)

@@ -1,5 +1,7 @@
 //! Our numbers against those that `transformers` gave (`tests/fixtures/reference`), and against themselves.
 
+mod gpu;
+
 use super::{AdamW, Engine, Fused, Loss, optimizer};
 use crate::model::bert::StepKey;
 use crate::model::op::{BertOp, Gradient, with_values};

@@ -1,10 +1,13 @@
 //! A training that was stopped goes on to the very bytes that it would have had; a longer one goes on from a shorter one.
 
 use super::checkpoint::{Checkpoints, Saved, file};
-use super::{FitError, Fitted, Fused, Kept, LabelScale, Loss, Options, Rows, Schedule, Shape, Training, Watch};
+use super::{
+    Engine, FitError, Fitted, Fused, Kept, LabelScale, Learner, Loss, OnProcessor, Options, Rows, Schedule, Shape,
+    Training, Watch,
+};
 use crate::data::tokens::Tokens;
 use crate::digest::Digest;
-use crate::model::{Bert, BertConfig, with_threads};
+use crate::model::{Bert, BertConfig, ModelError, with_threads};
 use crate::seed::{Seed, normal};
 use crate::training::Epoch;
 use std::path::Path;
@@ -75,8 +78,11 @@ impl Bench {
         threads: usize,
     ) -> Result<Fitted, FitError> {
         with_threads(threads, || {
-            let mut training =
-                Training::new(&self.engine, self.start.clone(), self.rows(), Some(self.rows()), options)?;
+            let learner = |start| -> Result<Box<dyn Learner>, ModelError> {
+                Ok(Box::new(OnProcessor::new(&self.engine, start, options.weight_decay, options.clip_norm)?))
+            };
+            let (layout, rows) = (&self.engine.bert().layout, self.rows());
+            let mut training = Training::new(layout, self.start.clone(), rows, Some(rows), options, learner)?;
             if let Some(saved) = saved {
                 training.restore(saved)?;
             }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const RANK_0: &[&str] = &["name", "digest", "seed", "huge_pages"];
-const RANKS_0_1: &[&str] = &["name", "digest", "seed", "huge_pages", "artifact", "action", "event"];
+const RANK_0: &[&str] = &["name", "digest", "device", "seed", "huge_pages"];
+const RANKS_0_1: &[&str] = &["name", "digest", "device", "seed", "huge_pages", "artifact", "action", "event"];
 
 /// Each module of the crate, which ranks it may import, and what else. `cli` may import anything.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("name", &[], &[]),
     ("digest", &[], &[]),
+    ("device", &[], &[]),
     ("seed", &[], &[]),
     ("huge_pages", &[], &[]),
     ("artifact", RANK_0, &[]),

@@ -40,6 +40,11 @@ impl Masks {
         })
     }
 
+    /// Key, threshold and scale, for kernels elsewhere.
+    pub fn parts(&self) -> (u64, u32, f32) {
+        (self.key, self.threshold, self.scale)
+    }
+
     /// The mask of row `row` of the batch at a site of the model.
     pub fn row(&self, site: u32, row: u32) -> RowMask {
         let key = mix(self.key ^ ((u64::from(site) << 32) | u64::from(row)));
