@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build gpu run test kill-test check-gpu bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages book bench bench-data bench-train bench-orchestrators schema clean-cache
+.PHONY: help build gpu run test kill-test check-gpu bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-editor pictures book bench bench-data bench-train bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -123,6 +123,18 @@ target/browser/bin/python:
 
 check-pages: build $(BROWSER) ## every page in a real browser: errors, hostile texts, narrow windows, a live run; needs a Chromium
 	$(BROWSER) tests/browser/check.py --bin $(BIN) --chromium "$$(command -v $(CHROMIUM))" $(if $(SHOTS),--shots $(SHOTS))
+
+# The YAML language server may be named by YAML_SERVER.
+YAML_SERVER ?= target/editor/node_modules/.bin/yaml-language-server
+
+target/editor/node_modules/.bin/yaml-language-server:
+	npm install --silent --no-fund --no-audit --prefix target/editor yaml-language-server
+
+pictures: build ## the terminal pictures in docs/, drawn anew; needs tmux
+	python3 tests/pictures/terminal.py --bin $(BIN) --out docs/pictures
+
+check-editor: $(YAML_SERVER) ## what editors say of pipeline files: hover texts, completions, complaints; needs Node.js
+	python3 tests/editor/check.py --server $(YAML_SERVER)
 
 MDBOOK ?= target/tools/bin/mdbook
 

@@ -212,9 +212,11 @@ mod tests {
     use clap::error::ErrorKind;
     use std::path::Path;
 
-    /// All `cistage …` that stand in backticks on a page.
+    /// All `cistage …` that stand on a page, in backticks or on a line of their own.
     fn commands(text: &str) -> impl Iterator<Item = &str> {
-        text.split('`').skip(1).step_by(2).filter(|code| code.starts_with("cistage ") && !code.contains('\n'))
+        let inline = text.split('`').skip(1).step_by(2).filter(|code| !code.contains('\n'));
+        let lines = text.lines().map(|line| line.trim_start_matches("$ "));
+        inline.chain(lines).filter(|code| code.starts_with("cistage "))
     }
 
     #[test]
@@ -229,7 +231,7 @@ mod tests {
         for page in pages {
             let text = fs_err::read_to_string(&page).expect("a page");
             for command in commands(&text) {
-                let command = command.split(['|', '&']).next().unwrap_or(command);
+                let command = command.split(['|', '&', '#', '>']).next().unwrap_or(command);
                 // What is quoted is one word.
                 let parts = command.split('"').enumerate();
                 let text: String =

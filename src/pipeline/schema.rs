@@ -12,14 +12,13 @@ pub fn schema() -> Value {
         "parameter".to_owned(),
         json!({ "description": "the value of a parameter of the pipeline", "type": "string", "pattern": r"\$\{" }),
     );
-    let kinds: Vec<Value> = StageKind::schemas()
-        .into_iter()
-        .map(|(name, schema)| {
-            let with = with_schema(schema.to_value(), &mut definitions);
-            stage_kind(name, with)
-        })
-        .collect();
-    definitions.insert("stage".to_owned(), stage(kinds));
+    let (mut kinds, mut abouts) = (Vec::new(), Vec::new());
+    for (name, schema) in StageKind::schemas() {
+        let with = with_schema(schema.to_value(), &mut definitions);
+        abouts.push(with["description"].clone());
+        kinds.push(stage_kind(name, with));
+    }
+    definitions.insert("stage".to_owned(), stage(kinds, &abouts));
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "cistage pipeline",
@@ -41,6 +40,7 @@ pub fn schema() -> Value {
                 "additionalProperties": { "type": ["object", "null"] }
             },
             "stages": {
+                "description": "the work: a name for each stage, what it uses, what it reads, its parameters",
                 "type": "object",
                 "minProperties": 1,
                 "propertyNames": { "pattern": "^[A-Za-z][A-Za-z0-9_-]{0,63}$" },
@@ -60,15 +60,20 @@ pub fn schema() -> Value {
     })
 }
 
-/// What all stages have; the rest depends on `uses`.
-fn stage(kinds: Vec<Value>) -> Value {
+/// What all stages have; the rest depends on `uses`. `abouts` says what each stage of the catalogue does.
+fn stage(kinds: Vec<Value>, abouts: &[Value]) -> Value {
     let formats: Vec<&str> = Format::ALL.iter().map(|format| format.as_str()).collect();
     json!({
         "type": "object",
         "required": ["uses"],
         "additionalProperties": false,
         "properties": {
-            "uses": { "description": "the stage of the catalogue", "enum": StageKind::NAMES },
+            "uses": {
+                "description": "the stage of the catalogue",
+                "enum": StageKind::NAMES,
+                // No keyword of JSON Schema: editors show these over a name, and beside the names that they offer.
+                "enumDescriptions": abouts
+            },
             "in": { "description": "port: STAGE.PORT or a path", "type": ["object", "string", "null"], "additionalProperties": { "type": ["string", "null"] } },
             "with": { "description": "parameters of the stage", "type": ["object", "string", "null"] },
             "when": {
@@ -108,9 +113,9 @@ fn stage(kinds: Vec<Value>) -> Value {
                 "type": ["object", "string", "null"],
                 "additionalProperties": false,
                 "properties": {
-                    "cpus": { "anyOf": [{ "type": "integer", "minimum": 1 }, { "$ref": "#/$defs/parameter" }] },
+                    "cpus": { "description": "processors", "anyOf": [{ "type": "integer", "minimum": 1 }, { "$ref": "#/$defs/parameter" }] },
                     "memory": { "description": "500MB, 2GiB, or bytes", "type": ["string", "integer"] },
-                    "gpus": { "anyOf": [{ "type": "integer", "minimum": 0 }, { "$ref": "#/$defs/parameter" }] },
+                    "gpus": { "description": "GPUs", "anyOf": [{ "type": "integer", "minimum": 0 }, { "$ref": "#/$defs/parameter" }] },
                     "time": { "description": "90s, 30m, 1h30m", "type": "string" }
                 }
             },

@@ -4,7 +4,7 @@ use super::html::escape;
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-const WIDTH: usize = 190; // of a box, pixels
+const WIDTH: usize = 216; // of a box, pixels
 const HEIGHT: usize = 46;
 const GAP_X: usize = 30;
 const GAP_Y: usize = 44;
