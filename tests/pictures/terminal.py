@@ -1,6 +1,6 @@
 """Draws what a terminal shows of some commands as SVG, for the pages of docs/: runs them in tmux, and turns its screen into text.
 
-    python3 tests/pictures/terminal.py --bin target/release/cistage --out docs/pictures
+    python3 tests/pictures/terminal.py --bin target/release/cistage --out docs/pictures [NAME…]
 
 Needs tmux. Makes its runs in a folder of its own.
 """
@@ -32,7 +32,7 @@ stages:
 SCENES = [
     ("terminal-run", 104, 18, [("cistage run dream2022.yaml --profile demo", r"finetune.*left")]),
     ("terminal-narrow", 56, 12, [("cistage run dream2022.yaml --profile demo --set seed=7", r"pretrain.*[2-9]\d %")]),
-    ("terminal-plan", 104, 20, [("cistage run dream2022.yaml --profile demo -q; echo all done", r"(?m)^all done"), ("clear", r"\A\$ "),
+    ("terminal-plan", 104, 20, [("cistage run dream2022.yaml --profile demo -q; echo all done", r"(?m)^all done"), ("clear", r"\A\$"),
                                 ("cistage plan dream2022.yaml --profile demo --set per_bin=200", r"of work"),
                                 ("cistage why dream2022.yaml balance --profile demo --set per_bin=200", r"300 -> 200")]),
     ("terminal-error", 104, 24, [("cistage run broken.yaml", r"problems")]),
@@ -61,7 +61,7 @@ def svg(lines, columns):
     width, height = round(columns * WIDE + 32), len(lines) * LEADING + 28
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}">',
            f'<rect width="{width}" height="{height}" rx="8" fill="#171b22"/>',
-           f'<g font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="{SIZE}" fill="#dfe5ec" xml:space="preserve" style="white-space: pre">']
+           f'<g font-family="ui-monospace, Menlo, Consolas, DejaVu Sans Mono, monospace" font-size="{SIZE}" fill="#dfe5ec">']
     for number, line in enumerate(lines):
         column, y = 0, 26 + number * LEADING
         for text, colour, bold in pieces(line):
@@ -70,7 +70,9 @@ def svg(lines, columns):
                 column, text = column + blanks, text[blanks:]
                 look = (f' fill="{colour}"' if colour else "") + (' font-weight="bold"' if bold else "")
                 length = f' textLength="{len(text) * WIDE:.1f}" lengthAdjust="spacingAndGlyphs"'
-                out.append(f'<text x="{16 + column * WIDE:.1f}" y="{y}"{length}{look}>{html.escape(text)}</text>')
+                # Blanks that no viewer runs together.
+                shown = html.escape(text).replace(" ", "\u00a0")
+                out.append(f'<text x="{16 + column * WIDE:.1f}" y="{y}"{length}{look}>{shown}</text>')
             column += len(text)
     return "\n".join(out) + "\n</g></svg>\n"
 
@@ -99,6 +101,7 @@ def main():
     args = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     args.add_argument("--bin", type=pathlib.Path, required=True)
     args.add_argument("--out", type=pathlib.Path, required=True)
+    args.add_argument("names", nargs="*", help="these pictures alone")
     args = args.parse_args()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         work = pathlib.Path(folder)
@@ -108,6 +111,8 @@ def main():
         (work / "dream2022.yaml").write_bytes(flagship.read_bytes())
         (work / "broken.yaml").write_text(BROKEN)
         for name, columns, lines, typed in SCENES:
+            if args.names and name not in args.names:
+                continue
             path = args.out / f"{name}.svg"
             path.write_text(svg(scene(columns, lines, typed, work), columns))
             print(f"{path}: {path.stat().st_size} bytes", flush=True)
