@@ -81,9 +81,10 @@ fn processors() -> Vec<Finding> {
             let means = "training and prediction compute on the first, or where `--device` says".to_owned();
             (names.collect::<Vec<_>>().join(", "), Verdict::Good, means)
         }
-        (_, 0) => {
-            let means = "models are trained on processors; `plan` says how long that takes";
-            ("none".to_owned(), Verdict::Note, means.to_owned())
+        (seen, 0) => {
+            let built = if seen.is_ok() { "" } else { ", and by a program that can't use one (docs/gpu.md)" };
+            let means = format!("models are trained on processors{built}; `plan` says how long that takes");
+            ("none".to_owned(), Verdict::Note, means)
         }
         (Err(why), n) => (n.to_string(), Verdict::Note, (*why).to_owned()),
         (Ok(_), n) => (n.to_string(), Verdict::Note, "the driver shows none of them to this process".to_owned()),

@@ -51,5 +51,14 @@ fn begins_with(path: &Path, magic: &[u8]) -> io::Result<bool> {
 fn json_problem(path: &Path) -> io::Result<Option<String>> {
     let reader = io::BufReader::new(fs_err::File::open(path)?);
     let parsed: Result<serde::de::IgnoredAny, _> = serde_json::from_reader(reader);
-    Ok(parsed.err().map(|e| format!("is not JSON: {e}")))
+    let Some(error) = parsed.err() else { return Ok(None) };
+    let text = fs_err::read_to_string(path).unwrap_or_default();
+    let line = text.lines().nth(error.line().saturating_sub(1)).unwrap_or_default();
+    let from = line.char_indices().nth(error.column().saturating_sub(1)).map_or(line, |(at, _)| &line[at..]);
+    // What Python's `json` writes for numbers that JSON does not have.
+    let number = ["NaN", "Infinity", "-Infinity"].into_iter().find(|number| from.starts_with(number));
+    Ok(Some(match number {
+        Some(number) => format!("is not JSON: it holds {number} (line {}); write null in its place", error.line()),
+        None => format!("is not JSON: {error}"),
+    }))
 }

@@ -28,7 +28,8 @@ pub(super) fn find(
         let file = match fs_err::symlink_metadata(&path) {
             Ok(metadata) => metadata.file_type(),
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(format!("wrote no output `{port}`: expected it at {shown} in the work directory"));
+                let others = others(dir, said);
+                return Err(format!("wrote no output `{port}`: expected it at {shown} in the work directory{others}"));
             }
             Err(e) => return Err(format!("output `{port}` can't be read: {e}")),
         };
@@ -53,4 +54,15 @@ pub(super) fn find(
         found.insert(port.clone(), path);
     }
     Ok(found)
+}
+/// What else lies there, as the end of a sentence: often the output, under another name.
+fn others(dir: &Path, said: &BTreeMap<PortName, PathBuf>) -> String {
+    let entries = fs_err::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    // `in` holds the inputs.
+    let mut names: Vec<String> =
+        names.filter(|name| name != "in" && !said.values().any(|path| path.starts_with(name))).collect();
+    names.sort();
+    names.truncate(5);
+    if names.is_empty() { String::new() } else { format!(", where it left {}", names.join(", ")) }
 }

@@ -10,7 +10,10 @@ use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the user may write under `with:`.
-const KEYS: [&str; 3] = ["run", "argv", "env"];
+pub const KEYS: [&str; 3] = ["run", "argv", "env"];
+
+/// What stands beside `with:`, not in it.
+const STAGE_KEYS: [&str; 8] = ["in", "out", "when", "matrix", "resources", "secrets", "hint", "about"];
 
 /// Variables by which a parameter of the same name would change bash or the program itself.
 const NEVER_VALUES: [&str; 16] = [
@@ -62,8 +65,19 @@ pub fn complete(
 ) -> Option<Map<String, Value>> {
     let before = problems.count();
     for entry in with.entries().iter().filter(|entry| !KEYS.contains(&entry.key.as_str())) {
-        let help = suggestion(&entry.key, KEYS, "its parameters");
-        problems.at(entry.key_span, format!("`command` has no parameter `{}`", entry.key)).help(help);
+        let key = &entry.key;
+        let help = if params.0.contains_key(key) {
+            format!("remove it: `{{param.{key}}}` in `run` is the pipeline's parameter `{key}` already")
+        } else {
+            let known = suggestion(key, KEYS, "its parameters");
+            match STAGE_KEYS.contains(&key.as_str()) {
+                true => known,
+                false => format!(
+                    "{known}; a value for the program stands under `params:`, and is `{{param.{key}}}` in `run`"
+                ),
+            }
+        };
+        problems.at(entry.key_span, format!("`command` has no parameter `{key}`")).help(help);
     }
     match (with.get("run"), with.get("argv")) {
         (Some(_), Some(argv)) => {
@@ -109,6 +123,18 @@ pub fn complete(
         map.insert("secrets".to_owned(), json(serde_json::to_value(secrets)));
     }
     Some(map)
+}
+
+/// Refuses inputs that would have to vary with a command's matrix: they are the same in all its branches.
+pub fn refuse_in_inputs(inputs: &Node, key: &str, problems: &mut Diagnostics<'_>) {
+    let reference = format!("${{{key}}}");
+    for entry in
+        inputs.entries().iter().filter(|entry| entry.value.text().is_some_and(|text| text.contains(&reference)))
+    {
+        problems
+            .at(entry.value.span, format!("an input can't vary over `matrix`, as `{reference}` would here"))
+            .help("declare the folder that holds the files, and choose among them in `run`; or write a stage for each");
+    }
 }
 
 /// All extensions of a file's name, `.tsv.gz`; empty where it has none.

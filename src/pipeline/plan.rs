@@ -17,6 +17,7 @@ use crate::name::{PortName, StageName};
 use crate::stage::Contract;
 use crate::stages::StageKind;
 use serde_json::Value;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -341,18 +342,30 @@ impl Expansion<'_> {
         let Stage { spec, uses, .. } = stage;
         let (inputs, endings) = self.inputs(stage, branch, problems);
         let mut with = stage.with.clone();
+        // Those of the pipeline, but for what a command's matrix varies.
+        let mut own = Cow::Borrowed(self.params);
         for (&axis, &choice) in branch {
             let Axis { stage, key, key_span, choices } = &self.axes[axis];
-            if *stage == spec.name {
-                matrix::set(&mut with, key, *key_span, &choices[choice].1);
+            let value = &choices[choice].1;
+            if *stage != spec.name {
+                continue;
             }
+            if *uses == "command" && self.params.0.contains_key(key) && !command::KEYS.contains(&key.as_str()) {
+                command::refuse_in_inputs(&spec.inputs, key, problems);
+                own.to_mut().0.insert(key.clone(), value.to_value());
+            } else {
+                matrix::set(&mut with, key, *key_span, value);
+            }
+        }
+        if let Cow::Owned(own) = &own {
+            with = command::fill(&spec.with, own, problems);
         }
         let mut params = kinds::params_of(&with, problems)?;
         let connected: Vec<&str> = stage.wires.iter().map(|wire| wire.port.as_str()).collect();
         if *uses == "command" {
             let given: BTreeSet<&str> =
                 spec.inputs.entries().iter().map(|entry| entry.key.as_str()).chain(connected.iter().copied()).collect();
-            params = command::complete(spec, &with, &given, endings, self.params, problems)?;
+            params = command::complete(spec, &with, &given, endings, &own, problems)?;
         }
         let texts = inputs.iter().map(|(port, source)| port.as_str().len() + source.size());
         let size = texts.sum::<usize>()

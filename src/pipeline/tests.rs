@@ -401,6 +401,25 @@ fn files_that_are_no_pipelines_are_refused_in_words() {
 }
 
 #[test]
+fn the_matrix_of_a_command_varies_parameters_of_the_pipeline() {
+    let command = |matrix: &str, rest: &str| {
+        with(&format!(
+            "  a:\n    uses: command\n    out: {{ o: o.txt }}\n    with: {{ argv: [echo, \"x=${{per_bin}}\", \"{{param.per_bin}}\"] }}\n    matrix: {{ {matrix} }}\n{rest}"
+        ))
+    };
+    let plan = plan(&command("per_bin: [7, 8]", ""));
+    let params = step(&plan, "a@per_bin=8").kind.params();
+    assert_eq!(
+        (&params["argv"], &params["values"]),
+        (&json!(["echo", "x=8", "{param.per_bin}"]), &json!({ "per_bin": "8" }))
+    );
+    let message = problems(&command("per_bim: [7, 8]", ""));
+    assert!(message.contains("`command` has no parameter `per_bim`"), "{message}");
+    let message = problems(&command("per_bin: [7, 8]", "    in: { f: \"./x${per_bin}\" }\n"));
+    assert!(message.contains("an input can't vary over `matrix`, as `${per_bin}` would here"), "{message}");
+}
+
+#[test]
 fn a_matrix_can_not_explode() {
     let keys: Vec<String> =
         (0..6).map(|i| format!("k{i}: [{}]", (0..50).map(|n| n.to_string()).collect::<Vec<_>>().join(", "))).collect();

@@ -70,7 +70,12 @@ impl Catalog {
             };
             let full: Vec<String> = outputs.keys().map(|port| format!("{name}.{port}")).collect();
             let help = suggestion(text, full.iter().map(String::as_str), "its outputs");
-            problems.at(span, message).help(format!("{help}; write `./{text}` to mean a file of that name"));
+            let help = if std::path::Path::new(text).exists() {
+                format!("there is a file `{text}`: write `./{text}` to mean it; {help}")
+            } else {
+                format!("{help}; write `./{text}` to mean a file of that name")
+            };
+            problems.at(span, message).help(help);
             return None;
         };
         let branch = name.split_once('@').map(|(_, branch)| branch.to_owned());

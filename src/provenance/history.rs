@@ -116,9 +116,13 @@ impl<'a> History<'a> {
         if same_name.as_ref().is_some_and(|earlier| earlier.manifest.stage == now.stage) {
             return Ok(same_name);
         }
-        // A record that has not one input in common tells nothing.
+        // A record that has not one input in common tells nothing, nor does one of another program.
         let wanted: BTreeSet<&Digest> = now.inputs.values().collect();
-        let kin = |r: &&ActionRecord| wanted.is_empty() || r.manifest.inputs.values().any(|d| wanted.contains(d));
+        let program = |m: &ActionManifest| ["run", "argv"].map(|param| m.params.get(param).cloned());
+        let kin = |r: &&ActionRecord| {
+            (wanted.is_empty() || r.manifest.inputs.values().any(|d| wanted.contains(d)))
+                && (now.stage != "command" || program(&r.manifest) == program(now))
+        };
         let mut nearest: Option<(usize, &ActionRecord)> = None;
         for record in self.records(&now.stage)?.iter().filter(kin).take(MOST_KIN) {
             let differs = differences(&record.manifest, now).len();

@@ -8,7 +8,8 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 pub fn gpus() -> Result<Vec<GpuModel>, String> {
-    Err("this program was built for processors alone; `cargo build --release --features cuda` builds one for NVIDIA GPUs, too".to_owned())
+    Err("this program was built for processors alone; `make gpu` builds one for NVIDIA GPUs, too (docs/gpu.md)"
+        .to_owned())
 }
 
 /// A model on a GPU.
