@@ -152,6 +152,16 @@ pub struct FailedAttempt {
     pub log: Option<Digest>,
 }
 
+impl FailedAttempt {
+    /// The error of one that a person ended.
+    pub const INTERRUPTED: &str = "interrupted";
+
+    /// How it ended, in a few words: `failed in run …`.
+    pub fn ending(&self) -> &'static str {
+        if self.error == Self::INTERRUPTED { "was interrupted" } else { "failed" }
+    }
+}
+
 /// A person's decision that an earlier result stands for what an action would make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

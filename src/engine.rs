@@ -39,6 +39,7 @@ mod secrets;
 mod sources;
 mod strace;
 mod text_form;
+mod undeclared;
 mod worker;
 
 pub use accept::accept;

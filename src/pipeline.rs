@@ -17,6 +17,7 @@ mod kinds;
 mod matrix;
 mod nearest;
 mod node;
+mod not_yaml;
 mod params;
 mod plan;
 mod publish;

@@ -7,6 +7,7 @@
 
 use crate::name::PortName;
 pub use charts::{Line, lines};
+pub use comparison::Comparison;
 pub use density::density;
 pub use html::Html;
 use html::Table;

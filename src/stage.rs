@@ -27,6 +27,11 @@ pub trait Stage: Send + Sync {
         Estimate::default()
     }
 
+    /// The share of the work that is left where an interrupted execution left `state`, its scratch folder.
+    fn left(&self, _state: &Path, _inputs: &BTreeMap<PortName, Size>) -> f64 {
+        1.0
+    }
+
     /// Checks what no single parameter shows: `(parameter, what is wrong)`.
     fn problems(&self) -> Vec<(&'static str, String)> {
         Vec::new()

@@ -9,6 +9,7 @@ use super::tensorboard;
 use crate::artifact::Format;
 use crate::cache::{Cache, RunRecord, StepRecord};
 use crate::name::PortName;
+use crate::report::Comparison;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -50,7 +51,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if let Some(dir) = &args.tensorboard {
         return tensorboard::write(app, &cache, &record, dir);
     }
-    let metrics = of_run(&cache, &record)?;
+    let values = values(&cache, &record)?;
+    let metrics = flat(&values);
     app.printer.one_form(args.csv)?;
     if app.printer.json {
         return app.printer.json(&json!({ "run": record.run, "stages": metrics }));
@@ -63,26 +65,33 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         return app.printer.csv(&rows);
     }
     app.printer.line(&format!("{}  {}", app.printer.paint(record.run.as_str(), Style::Bold), record.pipeline))?;
-    print(app, &metrics)
+    print(app, &values)
 }
 
 /// The numbers of every metrics artifact that the run made or was served.
 pub(super) fn of_run(cache: &Cache, record: &RunRecord) -> Result<Metrics, CliError> {
-    let mut stages = Metrics::new();
-    for (step, port, value) in values(cache, record)? {
-        let several = step.outputs.values().filter(|a| a.format == Format::Metrics).count() > 1;
-        // Of several outputs the port tells which.
-        let prefix = if several { port.as_str() } else { "" };
-        flatten(prefix, &value, stages.entry(step.stage.to_string()).or_default());
-    }
-    Ok(stages)
+    Ok(flat(&values(cache, record)?))
 }
 
-/// The metrics artifacts of a run, each with its step and port.
-pub(super) fn values<'r>(
-    cache: &Cache,
-    record: &'r RunRecord,
-) -> Result<Vec<(&'r StepRecord, &'r PortName, Value)>, CliError> {
+/// A metrics artifact, with its step and port.
+type Found<'r> = (&'r StepRecord, &'r PortName, Value);
+
+pub(super) fn flat(values: &[Found<'_>]) -> Metrics {
+    let mut stages = Metrics::new();
+    for (step, port, value) in values {
+        flatten(prefix(step, port), value, stages.entry(step.stage.to_string()).or_default());
+    }
+    stages
+}
+
+/// Of several outputs the port tells which.
+fn prefix<'p>(step: &StepRecord, port: &'p PortName) -> &'p str {
+    let several = step.outputs.values().filter(|a| a.format == Format::Metrics).count() > 1;
+    if several { port.as_str() } else { "" }
+}
+
+/// The metrics artifacts of a run.
+pub(super) fn values<'r>(cache: &Cache, record: &'r RunRecord) -> Result<Vec<Found<'r>>, CliError> {
     let mut values = Vec::new();
     for step in &record.steps {
         for (port, artifact) in step.outputs.iter().filter(|(_, a)| a.format == Format::Metrics) {
@@ -123,20 +132,43 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
     }
 }
 
-pub(super) fn print(app: &App, metrics: &Metrics) -> Result<(), CliError> {
-    for (stage, numbers) in metrics {
-        app.printer.line(&app.printer.paint(stage, Style::Bold))?;
+pub(super) fn print(app: &App, values: &[Found<'_>]) -> Result<(), CliError> {
+    let shown = |name: &str| app.verbose || !is_detail(name);
+    let mut hidden = false;
+    for (step, port, value) in values {
+        app.printer.line(&app.printer.paint(step.stage.as_str(), Style::Bold))?;
+        if let Some(comparison) = Comparison::of(value) {
+            // Of bins it has only their summary.
+            app.printer.document(&beside(&comparison))?;
+            continue;
+        }
+        let mut numbers = BTreeMap::new();
+        flatten(prefix(step, port), value, &mut numbers);
+        hidden |= !numbers.keys().all(|name| shown(name));
         let rows: Vec<Vec<String>> = numbers
             .iter()
-            .filter(|(name, _)| app.verbose || !is_detail(name))
+            .filter(|(name, _)| shown(name))
             .map(|(name, value)| vec![format!("  {name}"), number(value)])
             .collect();
         app.printer.document(&table(&rows, &[1]))?;
     }
-    if !app.verbose && metrics.values().flat_map(BTreeMap::keys).any(|name| is_detail(name)) {
+    if hidden {
         app.printer.note("(-v shows the numbers of each bin, too)");
     }
     Ok(())
+}
+
+/// A comparison as a table: a column for each branch.
+fn beside(comparison: &Comparison<'_>) -> String {
+    let mut rows = vec![vec![String::new()]];
+    rows[0].extend(comparison.branches.iter().map(ToString::to_string));
+    for name in &comparison.names {
+        let cells =
+            comparison.branches.iter().map(|branch| comparison.number(branch, name).map_or(String::new(), number));
+        rows.push(std::iter::once(format!("  {name}")).chain(cells).collect());
+    }
+    let right: Vec<usize> = (1..=comparison.branches.len()).collect();
+    table(&rows, &right)
 }
 
 /// A value with all its digits; empty where there is none.

@@ -24,9 +24,9 @@ pub(super) struct Args {
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     let record = run_named(&cache, args.run.as_deref())?;
-    let metrics = metrics::of_run(&cache, &record)?;
+    let values = metrics::values(&cache, &record)?;
     if app.printer.json {
-        return app.printer.json(&json!({ "record": record, "metrics": metrics }));
+        return app.printer.json(&json!({ "record": record, "metrics": metrics::flat(&values) }));
     }
     let printer = &app.printer;
     printer.line(&format!(
@@ -75,9 +75,9 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             printer.line(&format!("  {why}"))?;
         }
     }
-    if !metrics.is_empty() {
+    if !values.is_empty() {
         printer.line("")?;
-        metrics::print(app, &metrics)?;
+        metrics::print(app, &values)?;
     }
     // What a newer version wrote may read otherwise: the record holds it all the same.
     let leakage = record.leakage.iter().filter_map(|found| Leakage::deserialize(found).ok());

@@ -12,6 +12,9 @@ const FILE: &str = "attempts.json";
 /// How many are kept, the newest.
 const MOST: usize = 20;
 
+/// What an attempt of our own stages leaves for the next, below the action's scratch folder.
+pub(super) const STATE: &str = "state";
+
 /// The folder of one attempt of a run, below the action's scratch folder.
 const WORK: &str = "work-";
 

@@ -1,5 +1,6 @@
 //! What the steps of a plan would cost: sizes pass along the plan from what is known to what is not made yet.
 
+use super::attempts;
 use super::capacity::Capacity;
 use super::planner::{StepPlan, Verdict};
 use crate::artifact::{Artifact, Format, Layout};
@@ -48,6 +49,10 @@ pub(super) fn fill_in(plan: &Plan, cache: &Cache, capacity: &Capacity, steps: &m
             })
             .collect();
         let machine = Machine { threads: capacity.grant(step.resources).cpus, device, flops };
+        // A forced execution goes on from nothing, and has no note that it would.
+        if let Some(key) = planned.key.filter(|_| planned.note.is_some()) {
+            planned.left = planned.left.min(step.kind.stage().left(&cache.scratch(key).join(attempts::STATE), &sizes));
+        }
         planned.estimate = step.kind.stage().estimate(&sizes, &machine).scaled(planned.left);
         for port in step.outputs.keys() {
             let rows = planned.estimate.rows.get(port.as_str()).copied();

@@ -12,7 +12,7 @@ use crate::cache::{Cache, CacheError, Claimed, Served};
 use crate::event::EventKind;
 use crate::name::{PortName, RunId};
 use crate::pipeline::{Source, Step};
-use crate::stages::StageKind;
+use crate::stages::{Command, StageKind};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
@@ -158,7 +158,7 @@ impl Attempt<'_> {
                 seconds: Some(began.elapsed().as_secs_f64()),
                 error: match stop {
                     Stop::Failed { message, .. } => message.clone(),
-                    Stop::Cancelled => "interrupted".to_owned(),
+                    Stop::Cancelled => FailedAttempt::INTERRUPTED.to_owned(),
                 },
                 log: self.log.as_ref().map(|log| log.digest),
             };
@@ -370,7 +370,10 @@ impl Attempt<'_> {
             Some(Message::Failed { why: Failure::Cancelled, .. }) => Err(Stop::Cancelled),
             Some(Message::Failed { why, message }) => {
                 let message = secrets.hidden_text(message);
-                let message = if self.is_command() { exit.log.after(message) } else { message };
+                let message = match &step.kind {
+                    StageKind::Command(command) => with_hint(exit.log.after(message), command, &work.out),
+                    _ => message,
+                };
                 Err(Stop::Failed { message, input: why == Failure::Input })
             }
             _ if self.control.is_stopped() => Err(Stop::Cancelled),
@@ -402,6 +405,15 @@ impl Attempt<'_> {
                 message: format!("the log can't be kept: {error}"),
             }),
         }
+    }
+}
+
+/// A command's failure with the file that it may have missed.
+fn with_hint(message: String, command: &Command, work: &Path) -> String {
+    let here = std::env::current_dir().unwrap_or_default();
+    match super::undeclared::hint(command, &message, &here, work) {
+        Some(hint) => format!("{message}\nhelp: {hint}"),
+        None => message,
     }
 }
 
@@ -441,7 +453,7 @@ impl WorkDir {
         let out = dir.join("out");
         fs_err::create_dir(&dir)?;
         fs_err::create_dir(&out)?;
-        let scratch = if is_command { dir.clone() } else { base.join("state") };
+        let scratch = if is_command { dir.clone() } else { base.join(attempts::STATE) };
         if !is_command {
             fs_err::create_dir_all(&scratch)?;
         }

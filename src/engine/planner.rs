@@ -2,7 +2,7 @@
 
 use super::because::{Explained, History};
 use super::sources::Sources;
-use super::{EngineError, Interrupt, RunOptions, capacity::Capacity, estimate, force, manifest, prefix};
+use super::{EngineError, Interrupt, RunOptions, attempts, capacity::Capacity, estimate, force, manifest, prefix};
 use crate::action::{ActionKey, ActionManifest};
 use crate::artifact::Artifact;
 use crate::cache::{Cache, Lookup};
@@ -123,8 +123,8 @@ fn goes_on(
     because: &[Because],
     cache: &Cache,
 ) -> Result<(Option<String>, f64), EngineError> {
-    let unfinished = cache.scratch(manifest.key()).join("state");
-    if fs_err::read_dir(unfinished).is_ok_and(|mut entries| entries.next().is_some()) {
+    let scratch = cache.scratch(manifest.key());
+    if fs_err::read_dir(scratch.join(attempts::STATE)).is_ok_and(|mut entries| entries.next().is_some()) {
         return Ok((Some("goes on from what an interrupted run left".to_owned()), 1.0));
     }
     if let Some((point, _)) = prefix::newest(&prefix::points(step, manifest), cache)? {
@@ -132,7 +132,11 @@ fn goes_on(
     }
     let stage = step.kind.stage();
     let why = because.iter().filter(|b| b.what == "param").find_map(|b| stage.starts_anew(&b.name));
-    Ok((why.map(ToOwned::to_owned), 1.0))
+    let attempt = || {
+        let last = attempts::read(&scratch).pop()?;
+        Some(format!("an attempt in run {} {}", last.run, last.ending()))
+    };
+    Ok((why.map(ToOwned::to_owned).or_else(attempt), 1.0))
 }
 
 /// The stages whose outputs aren't known yet.

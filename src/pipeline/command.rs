@@ -113,7 +113,8 @@ pub fn complete(
         Value::Object(map) => map,
         _ => Map::new(),
     };
-    let out: BTreeMap<_, _> = spec.out.iter().map(|(port, declared)| (port.clone(), declared.clone())).collect();
+    let out: BTreeMap<_, _> =
+        spec.out.iter().flatten().map(|(port, declared)| (port.clone(), declared.clone())).collect();
     let json = |value: serde_json::Result<Value>| value.expect("maps of text are plain data");
     map.insert("environment".to_owned(), json(serde_json::to_value(environment)));
     map.insert("values".to_owned(), json(serde_json::to_value(values)));
@@ -137,6 +138,29 @@ pub fn refuse_in_inputs(inputs: &Node, key: &str, problems: &mut Diagnostics<'_>
     }
 }
 
+/// The placeholder of another tool that a text begins with, our word for its kind, and its name where it has one.
+fn foreign(text: &str) -> Option<(&str, &'static str, Option<&str>)> {
+    let rest = &text[1..];
+    // No further than a name goes.
+    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c))?;
+    let inside = &rest[..end];
+    if !rest[end..].starts_with('}') {
+        return None;
+    }
+    let (kind, name) = match inside.split_once('.') {
+        Some((kind, name)) => (kind, Some(name)),
+        None => (inside, None),
+    };
+    let kind = match kind {
+        "input" | "inputs" => "in",
+        "output" | "outputs" => "out",
+        // Without a name it may be anything.
+        "params" | "wildcards" if name.is_some() => "param",
+        _ => return None,
+    };
+    Some((&text[..inside.len() + 2], kind, name))
+}
+
 /// All extensions of a file's name, `.tsv.gz`; empty where it has none.
 pub fn ending(path: &str) -> &str {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
@@ -157,6 +181,7 @@ impl Scan<'_, '_> {
     fn script(&mut self, text: &str, span: Span) {
         let lines: Vec<&str> = text.split('\n').collect();
         let before = self.problems.count();
+        self.foreign(text, span, &lines);
         let pieces = match shell::pieces(text) {
             Ok(pieces) => pieces,
             Err(trouble) => {
@@ -186,9 +211,34 @@ impl Scan<'_, '_> {
         }
     }
 
+    /// Refuses placeholders as Snakemake has them, where bash would take them for text: `{input.rows}`, `{output}`.
+    fn foreign(&mut self, text: &str, span: Span, lines: &[&str]) {
+        let places = text.match_indices('{').filter_map(|(at, _)| Some((at, foreign(&text[at..])?)));
+        for (at, (written, kind, name)) in places.take(ENOUGH) {
+            let known: Vec<&str> = match kind {
+                "in" => self.ports.iter().copied().collect(),
+                "out" => self.spec.out.iter().flatten().map(|(port, _)| port.as_str()).collect(),
+                _ => self.params.0.keys().map(String::as_str).collect(),
+            };
+            // Braces inside quotes may be a program's own: refused there only where the name is one of ours.
+            let is_ours = match name {
+                Some(name) => known.contains(&name),
+                None => shell::is_bare(text, at, written) && !known.is_empty(),
+            };
+            if is_ours {
+                let meant = name.or(known.first().copied()).unwrap_or_default();
+                let span = self.problems.line_of(span, lines, text[..at].matches('\n').count() + 1);
+                self.problems
+                    .at(span, format!("`{written}` is no placeholder, and would stay as it is"))
+                    .help(format!("did you mean `{{{kind}.{meant}}}`?"));
+            }
+        }
+    }
+
     /// Checks every placeholder of an argument; other braces are the program's own.
     fn argument(&mut self, text: &str, span: Span) {
         let before = self.problems.count();
+        self.foreign(text, span, &[]);
         for (at, _) in text.match_indices('{') {
             if self.problems.count() > before + ENOUGH {
                 return;
@@ -203,7 +253,9 @@ impl Scan<'_, '_> {
         let (kind, name) = inside.split_once('.').expect("a placeholder has a dot");
         let (what, known): (_, Vec<&str>) = match kind {
             "in" => ("input", self.ports.iter().copied().collect()),
-            "out" => ("output", self.spec.out.keys().map(String::as_str).collect()),
+            // What they are could not be read.
+            "out" if self.spec.out.is_none() => return,
+            "out" => ("output", self.spec.out.iter().flatten().map(|(port, _)| port.as_str()).collect()),
             _ => ("parameter", self.params.0.keys().map(String::as_str).collect()),
         };
         if !known.contains(&name) {

@@ -118,11 +118,12 @@ fn catalog(spec: &PipelineSpec, params: &Params, problems: &mut Diagnostics<'_>)
                 }
             }
         });
-        let outputs = stage.uses.map(|uses| {
+        let outputs = stage.uses.and_then(|uses| {
             if uses == "command" {
-                return stage.out.iter().map(|(port, declared)| (port.clone(), declared.format)).collect();
+                let out = stage.out.as_ref()?;
+                return Some(out.iter().map(|(port, declared)| (port.clone(), declared.format)).collect());
             }
-            contract(uses).outputs.into_iter().collect()
+            Some(contract(uses).outputs.into_iter().collect())
         });
         catalog.stages.insert(stage.name.clone(), Listed { outputs, present });
     }

@@ -7,6 +7,7 @@
 use super::Position;
 use super::diagnostics::{Diagnostics, Span};
 use super::node::{Content, Entry, Node};
+use super::not_yaml::{self, Slip};
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use serde_json::{Number, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,13 +36,14 @@ pub fn read(text: &str, problems: &mut Diagnostics<'_>) -> Option<Node> {
             Err(error) => {
                 let position = Position { line: error.marker().line(), column: error.marker().col() + 1 };
                 // The scanner looks ahead, and meets its own limit before ours is counted.
-                let message = match error.info() {
-                    info if info.contains("recursion limit") => {
-                        format!("lists and maps are nested more than {MOST_LEVELS} levels deep here")
-                    }
-                    info => format!("this is not YAML: {info}"),
-                };
-                reader.problems.at(Span { position, width: 1 }, message);
+                if error.info().contains("recursion limit") {
+                    let message = format!("lists and maps are nested more than {MOST_LEVELS} levels deep here");
+                    reader.problems.at(Span { position, width: 1 }, message);
+                    return None;
+                }
+                let Slip { position, help } = not_yaml::slip(error.info(), position, text);
+                let message = format!("this is not YAML: {}", error.info());
+                reader.problems.at(Span { position, width: 1 }, message).help = help;
                 return None;
             }
         };

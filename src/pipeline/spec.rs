@@ -39,8 +39,8 @@ pub struct StageSpec {
     pub with: Node,
     pub when: Option<Node>,
     pub matrix: Node,
-    /// Declared outputs of a command.
-    pub out: BTreeMap<String, Declared>,
+    /// Declared outputs of a command; `None` where they can't be read, which has been reported.
+    pub out: Option<BTreeMap<String, Declared>>,
     /// Of a command: what it is told in secret.
     pub secrets: Option<Entry>,
     pub resources: Option<Node>,
@@ -104,17 +104,18 @@ impl StageSpec {
             }
         }
         let uses = uses(name, span, node, problems);
-        let mut out = BTreeMap::new();
+        let mut out = Some(BTreeMap::new());
         if let Some(entry) = node.get("out") {
             if uses.is_some_and(|uses| uses != "command") {
                 problems
                     .at(entry.key_span, "only a `command` declares its outputs")
                     .help(format!("remove `out`; the outputs of a `{}` are fixed", uses.unwrap_or_default()));
             } else {
-                out = outputs(entries_of(node, "out", problems), problems);
+                out = outputs(entry, problems);
             }
         } else if uses == Some("command") {
             problems.at(span, format!("the command `{name}` declares no outputs")).help("add `out: { NAME: FILE }`");
+            out = None;
         }
         let secrets = node.get("secrets").cloned();
         if let Some(entry) = secrets.as_ref().filter(|_| uses.is_some_and(|uses| uses != "command")) {
@@ -230,10 +231,20 @@ fn line_of(node: &Node, key: &str, problems: &mut Diagnostics<'_>) -> Option<Str
     Some(text)
 }
 
-/// Reads `out:` of a command: `port: path`, or `port: { path: …, format: … }`.
-fn outputs(entries: &[Entry], problems: &mut Diagnostics<'_>) -> BTreeMap<String, Declared> {
+/// Reads `out:` of a command: `port: path`, or `port: { path: …, format: … }`; `None` where it is no map.
+fn outputs(out: &Entry, problems: &mut Diagnostics<'_>) -> Option<BTreeMap<String, Declared>> {
     let mut declared: BTreeMap<String, Declared> = BTreeMap::new();
-    for entry in entries {
+    if out.value.content == Content::Invalid {
+        return None;
+    }
+    if !matches!(out.value.content, Content::Map(_)) {
+        let found = out.value.describe();
+        problems
+            .at(out.value.span, format!("`out` gives each output a name and a file, not {found}"))
+            .help(format!("write `out: {{ NAME: FILE }}`, for example `out: {{ {} }}`", example(&out.value)));
+        return None;
+    }
+    for entry in out.value.entries() {
         if entry.key.contains('@') || PortName::parse(&entry.key).is_err() {
             problems
                 .at(entry.key_span, format!("{:?} can't be the name of an output", entry.key))
@@ -260,6 +271,7 @@ fn outputs(entries: &[Entry], problems: &mut Diagnostics<'_>) -> BTreeMap<String
                     )
                     .help("write `NAME: FILE`, or `NAME: { path: FILE, format: metrics }`");
             }
+            declared.insert(entry.key.clone(), Declared { path: entry.key.clone(), format });
             continue;
         };
         match inside(text) {
@@ -280,7 +292,21 @@ fn outputs(entries: &[Entry], problems: &mut Diagnostics<'_>) -> BTreeMap<String
             }
         }
     }
-    declared
+    Some(declared)
+}
+
+/// What a list of files, or a file alone, would be as a map of outputs.
+fn example(out: &Node) -> String {
+    let files = match &out.content {
+        Content::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(out),
+    };
+    let named = |file: &str| {
+        let name = file.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();
+        PortName::parse(name).is_ok().then(|| format!("{name}: {file}"))
+    };
+    let named: Vec<String> = files.iter().filter_map(|file| named(file.text()?)).take(3).collect();
+    if named.is_empty() { "table: table.tsv".to_owned() } else { named.join(", ") }
 }
 
 fn format_of(node: &Node, problems: &mut Diagnostics<'_>) -> Format {

@@ -282,6 +282,20 @@ fn every_slip_is_told_with_its_place_and_what_would_be_right() {
             "  a: { uses: synthesize, out: { x: y } }",
             &["6:26 only a `command` declares its outputs (remove `out`; the outputs of a `synthesize` are fixed)"],
         ),
+        (
+            "  a: { uses: command, out: [table.tsv], with: { run: \"x > {out.table}\" } }\n  b: { uses: command, in: { t: a.table }, out: { y: y }, with: { run: \"cp {in.t} {out.y}\" } }",
+            &[
+                "6:28 `out` gives each output a name and a file, not a list (write `out: { NAME: FILE }`, for example `out: { table: table.tsv }`)",
+            ],
+        ),
+        (
+            "  a:\n    uses: command\n    in: { t: made.rows }\n    out: { y: y }\n    with:\n      run: |\n        awk '{output}' {input.t} '{params.x}'\n        cat {input} > {output}",
+            &[
+                "12:9 `{input.t}` is no placeholder, and would stay as it is (did you mean `{in.t}`?)",
+                "13:9 `{input}` is no placeholder, and would stay as it is (did you mean `{in.t}`?)",
+                "13:9 `{output}` is no placeholder, and would stay as it is (did you mean `{out.y}`?)",
+            ],
+        ),
         ("  a: { uses: synthesize, ranks: 2 }", &["6:26 `ranks` is reserved for a later version ()"]),
         ("  a: { uses: synthesize, secrets: [x] }", &["6:26 only a `command` takes secrets (remove `secrets`)"]),
         (

@@ -72,7 +72,7 @@ fn flat(params: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
 pub fn in_words(reason: &Because) -> String {
     let Because { what, name, old, new, from } = reason;
     match what.as_str() {
-        "new" => "it never ran before".to_owned(),
+        "new" => "it has no result yet".to_owned(),
         "param" => format!("{name}: {} -> {}", short(old), short(new)),
         "input" => {
             let from = from.as_ref().map(|from| format!(" ({})", from.chars().flat_map(visible).collect::<String>()));

@@ -2,7 +2,7 @@
 
 use super::lineage::{Decision, Lineage, Made, MadeBy};
 use super::target::Audit;
-use crate::action::{Accepted, ActionKey};
+use crate::action::{Accepted, ActionKey, FailedAttempt};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -88,8 +88,11 @@ impl Tree {
         let when = format!("run {}, {}, {:.1} s{who}", by.run, by.started, by.seconds);
         self.line(&format!("{inner}{kind}  key {}  {when}", by.key.0.short()));
         for attempt in &by.attempts {
-            let error = printable(attempt.error.lines().next().unwrap_or_default());
-            self.line(&format!("{inner}failed before, in run {}: {error}", attempt.run));
+            let error = match attempt.error.as_str() {
+                FailedAttempt::INTERRUPTED => String::new(),
+                error => printable(&format!(": {}", error.lines().next().unwrap_or_default())),
+            };
+            self.line(&format!("{inner}an attempt in run {} {}{error}", attempt.run, attempt.ending()));
         }
         if let Some(accepted) = &by.accepted {
             self.accepted(&inner, accepted, &format!("made by key {}", accepted.instead_of.0.short()));

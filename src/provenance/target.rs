@@ -5,7 +5,7 @@ use super::history::{History, succeeded};
 use super::lineage::{Lineage, Made, MadeBy, SourceFile, Tracer};
 use crate::action::{ActionKey, ActionRecord, Origin};
 use crate::artifact::{Artifact, Format, Layout};
-use crate::cache::{Cache, CacheError, RunRecord, TextRecord};
+use crate::cache::{Cache, CacheError, RunRecord, StepRecord, TextRecord};
 use crate::digest::Digest;
 use crate::name::{PortName, RunId, StageName};
 use serde::Serialize;
@@ -278,18 +278,39 @@ impl Search<'_> {
             let lineage = self.made(key, &artifact)?;
             return Ok(Audit::Artifact { lineage, part: None, text: None, used_by: Vec::new() });
         }
-        let newest = self.history.runs()?.first();
-        let ports = newest.into_iter().flat_map(|run| &run.steps);
-        let ports: Vec<String> =
-            ports.flat_map(|step| step.outputs.keys().map(|port| format!("{}.{port}", step.stage))).collect();
-        unknown(match (newest, ports.is_empty()) {
-            (Some(run), false) => format!(
-                "{target} is no file, digest, run or output of a recorded run; run {} has: {}",
-                run.run,
-                ports.join(", ")
-            ),
-            _ => format!("{target} is no file, and no run with outputs is recorded in {}", self.cache.root().display()),
-        })
+        self.no_port(target)
+    }
+
+    /// What there is instead of an output of that name: those of the stage that it begins with, else those of the newest run.
+    fn no_port<T>(&self, target: &str) -> Result<T, ProvenanceError> {
+        let stage = |name: &StageName| name.as_str().split('@').next().unwrap_or_default().to_owned();
+        let named = |name: &StageName| {
+            [name.as_str(), &stage(name)].into_iter().any(|name| {
+                target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '@']))
+            })
+        };
+        let has = |run: &&RunRecord, wanted: &dyn Fn(&StageName) -> bool| {
+            run.steps.iter().any(|step| !step.outputs.is_empty() && wanted(&step.stage))
+        };
+        let runs = self.history.runs()?.iter();
+        let newest = runs.clone().find(|run| has(run, &named)).or_else(|| runs.clone().find(|run| has(run, &|_| true)));
+        let Some(newest) = newest else {
+            return unknown(format!(
+                "{target} is no file, and no run with outputs is recorded in {}",
+                self.cache.root().display()
+            ));
+        };
+        let outputs = |steps: &mut dyn Iterator<Item = &StepRecord>| -> Vec<String> {
+            steps.flat_map(|step| step.outputs.keys().map(|port| format!("{}.{port}", step.stage))).collect()
+        };
+        let meant = outputs(&mut newest.steps.iter().filter(|step| named(&step.stage)));
+        let (what, ports) =
+            if meant.is_empty() { ("", outputs(&mut newest.steps.iter())) } else { (" of that stage", meant) };
+        unknown(format!(
+            "{target} is no file, digest, run or output of a recorded run; outputs{what} in run {}: {}",
+            newest.run,
+            ports.join(", ")
+        ))
     }
 
     fn unknown_file(&self, target: &str, digest: Digest) -> Result<ProvenanceError, CacheError> {

@@ -1,5 +1,6 @@
 //! What an input turns out to be, judged by its content.
 
+use super::comparison::Comparison;
 use super::{files, files::Listed, files::ParquetSummary, files::Picture, json};
 use crate::digest::Digest;
 use serde_json::Value;
@@ -105,7 +106,7 @@ fn of_json(value: Value) -> Subject {
     let bins = json::objects(&value, "bins");
     if !json::members(&value, "models").is_empty() {
         Subject::Evaluation(value)
-    } else if value.get("columns").is_some_and(Value::is_array) && value.get("values").is_some_and(Value::is_object) {
+    } else if Comparison::of(&value).is_some() {
         Subject::Comparison(value)
     } else if value.get("pearson_score").is_some() && value.get("subsets").is_some_and(Value::is_object) {
         Subject::Scores(value)

@@ -20,7 +20,7 @@ struct Comparison {
     rows: BTreeSet<String>,
     /// Dotted names of the numbers that any of them has.
     columns: BTreeSet<String>,
-    values: BTreeMap<String, BTreeMap<String, f64>>,
+    values: BTreeMap<String, BTreeMap<String, Value>>,
     /// Port and dotted name of what predicts the same value for every row.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     constant: BTreeSet<String>,
@@ -28,8 +28,9 @@ struct Comparison {
 
 impl Stage for Compare {
     /// 1: first.
+    /// 2: whole numbers are written as such: `93`, not `93.0`.
     fn version(&self) -> u32 {
-        1
+        2
     }
 
     fn contract(&self) -> Contract {
@@ -68,7 +69,8 @@ impl Stage for Compare {
                 comparison.constant.insert(if name.is_empty() { port.to_string() } else { format!("{port}: {name}") });
             }
             comparison.columns.extend(found.numbers.keys().cloned());
-            comparison.values.insert(port.to_string(), found.numbers);
+            let numbers = found.numbers.into_iter().map(|(name, number)| (name, plain(number))).collect();
+            comparison.values.insert(port.to_string(), numbers);
             comparison.rows.insert(port.to_string());
         }
         let mut text = serde_json::to_string_pretty(&comparison).expect("plain data");
@@ -76,6 +78,13 @@ impl Stage for Compare {
         fs_err::write(ctx.output("metrics", Format::Metrics), text)?;
         Ok(())
     }
+}
+
+/// A number as people write it: counts have no decimals.
+fn plain(number: f64) -> Value {
+    /// Larger whole numbers are not exact as floats.
+    const EXACT: f64 = (1_u64 << 53) as f64;
+    if number.fract() == 0.0 && number.abs() < EXACT { Value::from(number as i64) } else { Value::from(number) }
 }
 
 #[cfg(test)]
@@ -139,8 +148,8 @@ pub mod tests {
                 "rows": ["k@per_bin=15000", "k@per_bin=3000"],
                 "columns": ["models.after.bins.mean_mse", "models.after.mse", "models.after.pearson", "rows"],
                 "values": {
-                    "k@per_bin=15000": {"models.after.mse": 3.5, "rows": 10.0},
-                    "k@per_bin=3000": {"models.after.bins.mean_mse": 1.5, "models.after.mse": 2.5, "models.after.pearson": 0.5, "rows": 10.0},
+                    "k@per_bin=15000": {"models.after.mse": 3.5, "rows": 10},
+                    "k@per_bin=3000": {"models.after.bins.mean_mse": 1.5, "models.after.mse": 2.5, "models.after.pearson": 0.5, "rows": 10},
                 },
                 "constant": ["k@per_bin=15000: models.after"],
             })

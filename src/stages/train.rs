@@ -153,6 +153,13 @@ impl Stage for Train {
         Estimate { samples: Some(samples), flops: Some(flops), seconds, ..Estimate::default() }
     }
 
+    fn left(&self, state: &Path, inputs: &BTreeMap<PortName, Size>) -> f64 {
+        let rows = inputs.iter().find(|(port, _)| port.as_str() == "train").and_then(|(_, size)| size.rows);
+        let (Some(rows), Some(step)) = (rows, checkpoint::newest_step(state)) else { return 1.0 };
+        let steps = fit::Options::steps_per_epoch(rows as usize, self.batch_size) * u64::from(self.epochs);
+        1.0 - (step as f64 / steps.max(1) as f64).min(1.0)
+    }
+
     fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = Vec::new();
         let mut wants = |holds: bool, name: &'static str, message: String| {

@@ -24,7 +24,28 @@ const LEAST: Duration = Duration::from_secs(5);
 const SPARING: u32 = 200;
 /// How many are kept: the second is for the day on which the newest turns out to be damaged.
 const KEPT: usize = 2;
+const BEGINNING: &str = "step-";
 const ENDING: &str = ".checkpoint";
+
+/// The step of the newest checkpoint in a folder, by its name alone.
+pub fn newest_step(folder: &Path) -> Option<u64> {
+    let step = |path: &PathBuf| path.file_name()?.to_str()?.strip_prefix(BEGINNING)?.strip_suffix(ENDING)?.parse().ok();
+    list(folder).ok()?.first().and_then(step)
+}
+
+/// All checkpoints of a folder, newest first.
+fn list(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs_err::read_dir(folder)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ENDING)) {
+            found.push(path);
+        }
+    }
+    // Steps have a fixed number of digits: the order of names is theirs.
+    found.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(found)
+}
 
 /// The folder of a training's checkpoints, held by a lock as long as this lives.
 #[derive(Debug)]
@@ -66,7 +87,7 @@ impl Checkpoints {
     /// The newest checkpoint that is whole and of this training; others are set aside, and `warn` is told.
     pub fn read(&mut self, warn: &mut dyn FnMut(&str)) -> io::Result<Option<Saved>> {
         let mut passed_over = false;
-        for path in self.list()? {
+        for path in list(&self.folder)? {
             match file::read(&path, self.training) {
                 Ok(saved) => {
                     if passed_over {
@@ -102,7 +123,7 @@ impl Checkpoints {
         }
         let began = Instant::now();
         let temp = self.folder.join("unfinished");
-        let path = self.folder.join(format!("step-{:012}{ENDING}", course.step));
+        let path = self.folder.join(format!("{BEGINNING}{:012}{ENDING}", course.step));
         let saved = file::write(&temp, self.training, course, sections)
             .and_then(|()| fs_err::rename(&temp, &path))
             .and_then(|()| File::open(&self.folder)?.sync_all());
@@ -114,24 +135,10 @@ impl Checkpoints {
             return Err(error);
         }
         self.newest = Some(course.step);
-        for old in self.list()?.into_iter().skip(KEPT) {
+        for old in list(&self.folder)?.into_iter().skip(KEPT) {
             fs_err::remove_file(old)?;
         }
         Ok(Some(took))
-    }
-
-    /// All checkpoints, newest first.
-    fn list(&self) -> io::Result<Vec<PathBuf>> {
-        let mut found = Vec::new();
-        for entry in fs_err::read_dir(&self.folder)? {
-            let path = entry?.path();
-            if path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(ENDING)) {
-                found.push(path);
-            }
-        }
-        // Steps have a fixed number of digits: the order of names is theirs.
-        found.sort_unstable_by(|a, b| b.cmp(a));
-        Ok(found)
     }
 }
 
@@ -161,6 +168,7 @@ mod tests {
         let [older, newest] = ["step-000000000900.checkpoint", "step-000000001000.checkpoint"];
         assert_eq!(names(dir.path()), [older, newest]);
         assert_eq!(checkpoints.save(&at(1000), &[&[0.0]]).expect("nothing to do"), None);
+        assert_eq!(newest_step(dir.path()), Some(1000));
         drop(checkpoints);
 
         let path = dir.path().join(newest);

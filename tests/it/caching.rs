@@ -164,6 +164,13 @@ stages:
     let ws = Workspace::with(text);
     let first = ws.run(&[]);
     assert_eq!(first, ["all ran", "balance@per_bin=3 ran", "balance@per_bin=5 ran", "rows ran"]);
+    let shown = ws.cistage(&["metrics"]).stdout;
+    let (_, table) = shown.split_once("\nall\n").expect("the comparison");
+    let header: Vec<&str> = table.lines().next().expect("a header").split_whitespace().collect();
+    assert_eq!(header, ["k@per_bin=3", "k@per_bin=5"]);
+    assert!(table.lines().any(|line| line.split_whitespace().count() == 3 && line.contains("rows")), "{table}");
+    let audit = ws.cistage(&["audit", "balance.metrics"]).stderr;
+    assert!(audit.contains("balance@per_bin=3.metrics, balance@per_bin=3.rows, balance@per_bin=5.metrics"), "{audit}");
     ws.write("p.yaml", text.replace("[3, 5]", "[5, 7, 3]"));
     let second = ws.run(&[]);
     assert_eq!(

@@ -29,6 +29,20 @@ stages:
 "#;
 
 #[test]
+fn a_script_that_no_stage_declares_is_named_where_its_absence_fails_one() {
+    let stage = |script: &str| {
+        format!("cistage: 1\nname: p\nstages:\n  a:\n    uses: command\n    {script}\n    out: {{ o: o }}\n")
+    };
+    let ws = Workspace::with(&(stage("in: {}") + "    with: { run: 'sh make.sh > {out.o}' }\n"));
+    ws.write("make.sh", "echo made\n");
+    let failed = ws.cistage(&["run", "p.yaml"]);
+    let help = "help: `make.sh` is in your folder, but a stage sees only what it declares: add `in: { make: make.sh }`";
+    assert!(failed.code == 1 && failed.stderr.contains(help), "{}", failed.stderr);
+    ws.write("p.yaml", &(stage("in: { make: make.sh }") + "    with: { run: 'sh {in.make} > {out.o}' }\n"));
+    assert_eq!(ws.run(&[]), ["a ran"]);
+}
+
+#[test]
 fn a_failing_stage_fails_the_run_and_finished_work_stays() {
     let ws = Workspace::with(FORK);
     let (code, events) = ws.events(&["--keep-going"]);
@@ -251,7 +265,7 @@ fn a_result_tells_of_the_attempts_before_it_and_a_hit_of_the_execution_that_it_s
     assert!(attempts[0]["error"].as_str().is_some_and(|error| error.contains("exit status 3")), "{attempts:?}");
     assert!(attempts[1]["error"].as_str().is_some_and(|error| error.starts_with("killed")), "{attempts:?}");
     let shown = ws.cistage(&["audit", "a.o"]).stdout;
-    assert!(shown.contains("failed before, in run"), "{shown}");
+    assert!(shown.contains("an attempt in run") && shown.contains(" failed: "), "{shown}");
 
     let (_, again) = ws.events(&[]);
     let last = again.last().expect("events");

@@ -125,6 +125,11 @@ fn ctrl_c_saves_a_checkpoint_says_how_to_go_on_and_the_next_run_does() {
 
     let plan = planned(&ws, &args);
     assert_eq!(plan["note"], "goes on from what an interrupted run left");
+    let (step, samples): (f64, f64) =
+        (step.parse().expect("a number"), plan["estimate"]["samples"].as_f64().expect("samples"));
+    let whole = planned(&undisturbed, &[&args[..], &["--force", "train"]].concat());
+    let whole = whole["estimate"]["samples"].as_f64().expect("samples");
+    assert!((samples / whole - (1.0 - step / 600.0)).abs() < 0.01, "{samples} of {whole} after step {step}");
     let (code, events) = ws.events(&args);
     assert_eq!((code, notes(&events)), (0, vec![format!("resumed at step {step} of 600")]));
     let digests = Workspace::digests(&events);

@@ -78,6 +78,21 @@ pub fn placeholder(text: &str) -> Option<&str> {
     (is_one && rest[end..].starts_with('}')).then_some(inside)
 }
 
+/// Whether the part of a text that stands at `at` is outside quotes, comments and here-documents.
+pub fn is_bare(text: &str, at: usize, part: &str) -> bool {
+    // Where a placeholder would stand bare, so does this.
+    let probe = format!("{}{{in.x}}{}", &text[..at], &text[at + part.len()..]);
+    let mut from = 0;
+    for piece in pieces(&probe).unwrap_or_default() {
+        match piece {
+            Piece::Text(text) => from += text.len(),
+            Piece::Placeholder { place, .. } if from == at => return place == Place::Bare,
+            Piece::Placeholder { inside, .. } => from += inside.len() + 2,
+        }
+    }
+    false
+}
+
 /// Whether a value is safe where bash calculates: anything else could name a variable or run a command.
 pub fn is_whole_number(value: &str) -> bool {
     let digits = value.strip_prefix('-').unwrap_or(value);
