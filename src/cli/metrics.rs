@@ -133,7 +133,6 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
 }
 
 pub(super) fn print(app: &App, values: &[Found<'_>]) -> Result<(), CliError> {
-    let shown = |name: &str| app.verbose || !is_detail(name);
     let mut hidden = false;
     for (step, port, value) in values {
         app.printer.line(&app.printer.paint(step.stage.as_str(), Style::Bold))?;
@@ -144,6 +143,8 @@ pub(super) fn print(app: &App, values: &[Found<'_>]) -> Result<(), CliError> {
         }
         let mut numbers = BTreeMap::new();
         flatten(prefix(step, port), value, &mut numbers);
+        let last = numbers.keys().filter_map(|name| epoch(name)).max();
+        let shown = |name: &str| app.verbose || (!is_detail(name) && epoch(name).is_none_or(|at| Some(at) == last));
         hidden |= !numbers.keys().all(|name| shown(name));
         let rows: Vec<Vec<String>> = numbers
             .iter()
@@ -153,7 +154,7 @@ pub(super) fn print(app: &App, values: &[Found<'_>]) -> Result<(), CliError> {
         app.printer.document(&table(&rows, &[1]))?;
     }
     if hidden {
-        app.printer.note("(-v shows the numbers of each bin, too)");
+        app.printer.note(MORE);
     }
     Ok(())
 }
@@ -176,8 +177,19 @@ pub(super) fn full(value: &Value) -> String {
     if value.is_null() { String::new() } else { value.to_string() }
 }
 
+/// Said where details are left out.
+pub(super) const MORE: &str = "(-v shows the others, too: of each bin, third and epoch)";
+
+/// Numbers that are many, beside the ones that sum them up.
 pub(super) fn is_detail(name: &str) -> bool {
-    ["bins.", "steps.", "intervals.", "dropped_rows.", "values."].iter().any(|part| name.contains(part))
+    let is_third =
+        name.starts_with("models.") && [".low.", ".middle.", ".high."].iter().any(|part| name.contains(part));
+    is_third || ["bins.", "steps.", "intervals.", "dropped_rows.", "values."].iter().any(|part| name.contains(part))
+}
+
+/// The epoch that a number of a training belongs to.
+fn epoch(name: &str) -> Option<usize> {
+    name.split_once("curves.epochs.")?.1.split('.').next()?.parse().ok()
 }
 
 pub(super) fn number(value: &Value) -> String {

@@ -2,7 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
-use super::metrics::{self, Metrics, full, is_detail, number};
+use super::metrics::{self, MORE, Metrics, full, is_detail, number};
 use super::printer::{Style, table};
 use super::select::two_runs;
 use serde_json::{Value, json};
@@ -82,7 +82,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     }
     app.printer.note(&format!("{} of {} numbers differ", differ.len(), pairs.len()));
     if shown.len() < differ.len() {
-        app.printer.note("(-v shows the numbers of each bin, too)");
+        app.printer.note(MORE);
     }
     Ok(())
 }
