@@ -1,5 +1,6 @@
 //! The command line: one file per command, one printer, and the only place where an error becomes an exit code.
 
+use crate::site::{Site, SiteError};
 use clap::{Parser, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -144,6 +145,17 @@ struct App {
     cache: PathBuf,
     printer: Printer,
     verbose: bool,
+}
+
+impl App {
+    /// What the nearest `cistage.toml` says.
+    fn site(&self) -> Result<Site, CliError> {
+        let here = std::env::current_dir()?;
+        Site::find(&here).map_err(|error| match error {
+            SiteError::Io(error) => error.into(),
+            wrong @ SiteError::Wrong { .. } => CliError::input(wrong.to_string()),
+        })
+    }
 }
 
 /// Reads the command line, does what it says, and gives the exit code.

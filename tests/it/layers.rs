@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const RANK_0: &[&str] = &["name", "digest", "device", "seed", "huge_pages"];
-const RANKS_0_1: &[&str] = &["name", "digest", "device", "seed", "huge_pages", "artifact", "action", "event"];
+const RANK_0: &[&str] = &["name", "digest", "device", "seed", "site", "huge_pages"];
+const RANKS_0_1: &[&str] = &["name", "digest", "device", "seed", "site", "huge_pages", "artifact", "action", "event"];
 
 /// Each module of the crate, which ranks it may import, and what else. `cli` may import anything.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
@@ -12,6 +12,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("digest", &[], &[]),
     ("device", &[], &[]),
     ("seed", &[], &[]),
+    ("site", &[], &[]),
     ("huge_pages", &[], &[]),
     ("artifact", RANK_0, &[]),
     ("action", RANK_0, &["artifact"]),
