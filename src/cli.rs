@@ -163,6 +163,9 @@ pub fn main() -> u8 {
     if let Some(job) = job(std::env::args_os()) {
         return crate::engine::worker(&job);
     }
+    if let Some(folder) = detached_job(std::env::args_os()) {
+        return crate::engine::detached(&folder);
+    }
     let args = Args::parse();
     let global = args.global;
     let printer = Printer::new(global.format, global.color, global.quiet);
@@ -183,6 +186,12 @@ pub fn main() -> u8 {
 fn job(mut args: impl ExactSizeIterator<Item = OsString>) -> Option<PathBuf> {
     let is_worker = args.len() == 3 && args.nth(1)? == "worker";
     is_worker.then(|| args.next().map(PathBuf::from)).flatten()
+}
+
+/// The folder of `cistage worker --detached FOLDER`, by which a batch system starts a job.
+fn detached_job(mut args: impl ExactSizeIterator<Item = OsString>) -> Option<PathBuf> {
+    let is_detached = args.len() == 4 && args.nth(1)? == "worker" && args.next()? == "--detached";
+    is_detached.then(|| args.next().map(PathBuf::from)).flatten()
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place: before any thread or path")]

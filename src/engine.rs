@@ -7,6 +7,7 @@
 use crate::cache::CacheError;
 use crate::event::{Event, RunOutcome};
 use crate::name::RunId;
+use crate::site::{self, Executor};
 
 mod accept;
 mod access;
@@ -15,6 +16,7 @@ mod because;
 mod capacity;
 mod clock;
 mod coordinator;
+mod detached;
 mod environment;
 mod estimate;
 mod execute;
@@ -26,6 +28,7 @@ mod leakage;
 mod log;
 mod manifest;
 mod outputs;
+mod placed;
 mod planner;
 mod prefix;
 mod process;
@@ -36,15 +39,18 @@ mod rerun;
 mod run;
 mod scheduler;
 mod secrets;
+mod slurm;
 mod sources;
 mod strace;
 mod text_form;
 mod undeclared;
+mod work_dir;
 mod worker;
 
 pub use accept::accept;
 pub use access::Access;
 pub use capacity::{Machine, machine};
+pub use detached::detached;
 pub use environment::environment;
 pub use estimate::is_worth_it as can_be_estimated;
 pub use interrupt::Interrupt;
@@ -68,6 +74,10 @@ pub struct RunOptions {
     pub keep_going: bool,
     /// A stage that another process works on already fails, and is not waited for.
     pub no_wait: bool,
+    /// Where stages run that do not say.
+    pub executor: Executor,
+    /// What a site says of its Slurm.
+    pub slurm: site::Slurm,
     /// The command line, for the record.
     pub argv: Vec<String>,
     /// `--profile`, for the record.

@@ -105,6 +105,11 @@ pub enum EventKind {
         step: u64,
         value: f64,
     },
+    /// How often Slurm's commands were called, and how many of these calls were submissions.
+    Slurm {
+        calls: u64,
+        submissions: u64,
+    },
     /// A line worth reading: a damaged object that is rebuilt, a constant prediction.
     Warning {
         #[serde(skip_serializing_if = "Option::is_none", default)]

@@ -3,6 +3,7 @@
 use crate::artifact::Format;
 use crate::device::Device;
 use crate::name::{PortName, StageName};
+use crate::site::Executor;
 use crate::stage::Resources;
 use crate::stages::StageKind;
 use serde_json::Value;
@@ -87,6 +88,8 @@ pub struct Step {
     pub inputs: BTreeMap<PortName, Source>,
     pub outputs: BTreeMap<PortName, Format>,
     pub resources: Resources,
+    /// Where it runs, where that is not as for the others.
+    pub executor: Option<Executor>,
     /// Where it computes, if its bytes depend on that.
     pub device: Option<Device>,
     /// Where the stage stands in the file.

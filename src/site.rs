@@ -25,10 +25,13 @@ pub struct Site {
 }
 
 /// Where stages run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Executor {
+    /// On this machine.
+    #[default]
     Local,
+    /// As jobs of Slurm.
     Slurm,
 }
 

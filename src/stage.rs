@@ -32,6 +32,11 @@ pub trait Stage: Send + Sync {
         1.0
     }
 
+    /// Whether it leaves its state in the scratch folder when it is asked to stop, for the next execution to go on from.
+    fn saves_state(&self) -> bool {
+        false
+    }
+
     /// Checks what no single parameter shows: `(parameter, what is wrong)`.
     fn problems(&self) -> Vec<(&'static str, String)> {
         Vec::new()

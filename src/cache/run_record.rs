@@ -43,6 +43,9 @@ pub struct StepRecord {
     /// Of a hit: where its outputs came from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Maker>,
+    /// The job and the node that it ran on, where that was not the run's own machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
 }
 
 /// The execution whose outputs a hit served.

@@ -79,6 +79,7 @@ pub(crate) fn step(stage: &str, manifest: &ActionManifest, outcome: Outcome) -> 
         seconds: 0.0,
         cost: None,
         from: None,
+        place: None,
     }
 }
 

@@ -133,6 +133,10 @@ impl TerminalReporter {
                     error.as_deref(),
                 );
             }
+            EventKind::Slurm { calls, submissions } if self.verbose => {
+                self.say(&format!("  Slurm was called {calls} times, {submissions} of them to submit"));
+            }
+            EventKind::Slurm { .. } => {}
             EventKind::Published { path, digest, text } => {
                 let (file, of) = match text {
                     Some(text) => (text, format!(" (text of {})", digest.short())),

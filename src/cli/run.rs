@@ -11,6 +11,7 @@ use crate::cache::Cache;
 use crate::engine::{self, EngineError, Interrupt, RunOptions};
 use crate::event::RunOutcome;
 use crate::provenance;
+use crate::site::Executor;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -37,9 +38,12 @@ pub(super) struct Args {
     /// Fail where another run works on the same stage already, and don't wait for its result
     #[arg(long)]
     no_wait: bool,
-    /// Where stages run
-    #[arg(long, value_enum, default_value_t = Executor::Local)]
-    executor: Executor,
+    /// Where stages run that do not say [default: as cistage.toml says, else local]
+    #[arg(long, value_enum)]
+    executor: Option<ExecutorArg>,
+    /// What Ctrl-C does with jobs in Slurm; a terminal is asked without it [default elsewhere: leave]
+    #[arg(long, value_enum, value_name = "WHAT")]
+    on_interrupt: Option<OnInterrupt>,
     /// Show the plan and run nothing (as `cistage plan`)
     #[arg(long)]
     dry_run: bool,
@@ -54,8 +58,20 @@ pub(super) struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Executor {
+enum ExecutorArg {
+    /// On this machine
     Local,
+    /// As jobs of Slurm
+    Slurm,
+}
+
+/// What becomes of jobs when their run is interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum OnInterrupt {
+    /// They go on, and the same command finds them again
+    Leave,
+    /// They are cancelled; a training saves its state
+    Cancel,
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
@@ -64,8 +80,14 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         return plan::show(app, &plan, &args.force);
     }
     let key = args.sign.then(|| args.key.secret()).transpose()?;
+    let site = app.site()?;
+    let executor = args.executor.map_or(site.executor.unwrap_or_default(), |executor| match executor {
+        ExecutorArg::Local => Executor::Local,
+        ExecutorArg::Slurm => Executor::Slurm,
+    });
+    let has_jobs = plan.steps.iter().any(|step| step.executor.unwrap_or(executor) == Executor::Slurm);
     let cache = app.open_cache()?;
-    let interrupt = super::interrupt::on_signals()?;
+    let interrupt = super::interrupt::on_signals(has_jobs.then_some(args.on_interrupt))?;
     announce_cost(app, &plan, &cache, args, &interrupt)?;
     let options = RunOptions {
         force: args.force.clone(),
@@ -73,6 +95,8 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         threads: args.threads.map(|n| n as usize),
         keep_going: args.keep_going,
         no_wait: args.no_wait,
+        executor,
+        slurm: site.slurm,
         argv: std::env::args().collect(),
         profiles: args.pipeline.profile.clone(),
         sets: args.pipeline.set.clone(),

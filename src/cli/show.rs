@@ -92,8 +92,11 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
 /// Why a step ran or failed, or where a hit came from.
 fn remark(step: &StepRecord) -> String {
     match (&step.error, &step.from) {
-        (Some(error), _) => error.lines().next().unwrap_or_default().to_owned(),
+        (Some(error), _) => {
+            let place = step.place.as_ref().map_or(String::new(), |place| format!("{place}: "));
+            place + error.lines().next().unwrap_or_default()
+        }
         (None, Some(from)) => format!("made in run {}, saves {}", from.run, duration(from.seconds)),
-        (None, None) => step.because.join("; "),
+        (None, None) => step.place.iter().chain(&step.because).cloned().collect::<Vec<_>>().join("; "),
     }
 }

@@ -1,7 +1,8 @@
 //! What this machine offers to stages.
 
-use super::{EngineError, RunOptions};
+use super::{EngineError, RunOptions, run};
 use crate::pipeline::{Plan, Step};
+use crate::site::Executor;
 use crate::stage::Resources;
 use std::path::Path;
 
@@ -33,9 +34,14 @@ impl Capacity {
         }
     }
 
+    /// Also for so many jobs that run elsewhere.
+    pub(super) fn and_elsewhere(self, jobs: usize) -> Self {
+        Self { jobs: self.jobs.saturating_add(jobs), ..self }
+    }
+
     /// Refuses a plan with steps that can never run here.
-    pub(super) fn check(&self, plan: &Plan) -> Result<(), EngineError> {
-        let short = |step: &&Step| step.resources.gpus > self.gpus;
+    pub(super) fn check(&self, plan: &Plan, options: &RunOptions) -> Result<(), EngineError> {
+        let short = |step: &&Step| run::place(step, options) == Executor::Local && step.resources.gpus > self.gpus;
         let problems: Vec<String> = plan
             .steps
             .iter()

@@ -7,8 +7,9 @@ use super::interrupt::{Interrupt, Urgency};
 use super::process::Control;
 use super::recorder::Recorder;
 use super::scheduler::Scheduler;
+use super::slurm::Slurm;
 use super::sources::Sources;
-use super::{RunOptions, manifest, publish};
+use super::{RunOptions, manifest, publish, run};
 use crate::action::{ActionKey, ActionManifest, Cost, Input, Origin};
 use crate::artifact::Artifact;
 use crate::cache::{Cache, CacheError, Lookup, Maker, Served, StepRecord};
@@ -17,6 +18,7 @@ use crate::event::{EventKind, Outcome, OutputSummary};
 use crate::name::{PortName, StageName};
 use crate::pipeline::{Plan, Source, Step};
 use crate::provenance::in_words;
+use crate::site::Executor;
 use crate::stage::Resources;
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,6 +26,9 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
+
+/// Jobs elsewhere at once, where a site does not say.
+const ELSEWHERE: usize = 1000;
 
 /// How often a request to stop is looked for while stages run.
 const HEED: Duration = Duration::from_millis(50);
@@ -83,6 +88,9 @@ pub(super) struct Coordinator<'a> {
     history: History<'a>,
     places: BTreeMap<&'a StageName, usize>,
     grants: Vec<Resources>,
+    /// Steps that Slurm runs.
+    is_elsewhere: Vec<bool>,
+    slurm: Option<&'a Slurm>,
     scheduler: Scheduler,
     tracks: Vec<Track>,
     /// Steps that were looked up together and not dealt with yet.
@@ -105,6 +113,7 @@ struct End {
     cost: Option<Cost>,
     from: Option<Maker>,
     seconds: f64,
+    place: Option<String>,
 }
 
 impl<'a> Coordinator<'a> {
@@ -118,9 +127,21 @@ impl<'a> Coordinator<'a> {
         capacity: Capacity,
         forced: &'a [bool],
         options: &RunOptions,
+        slurm: Option<&'a Slurm>,
     ) -> Self {
         let places: BTreeMap<&StageName, usize> = plan.steps.iter().enumerate().map(|(i, s)| (&s.name, i)).collect();
-        let grants: Vec<Resources> = plan.steps.iter().map(|step| capacity.grant(step.resources)).collect();
+        let is_elsewhere: Vec<bool> =
+            plan.steps.iter().map(|step| run::place(step, options) == Executor::Slurm).collect();
+        let grant = |(step, &elsewhere): (&Step, &bool)| match elsewhere {
+            // It takes nothing of this machine.
+            true => Resources { cpus: 0, memory: 0, gpus: 0, time: step.resources.time },
+            false => capacity.grant(step.resources),
+        };
+        let grants: Vec<Resources> = plan.steps.iter().zip(&is_elsewhere).map(grant).collect();
+        let capacity = match slurm {
+            Some(_) => capacity.and_elsewhere(options.slurm.jobs.unwrap_or(ELSEWHERE)),
+            None => capacity,
+        };
         let upstream = |inputs: &BTreeMap<PortName, Source>| -> BTreeSet<usize> {
             let place = |source: &Source| match source {
                 Source::Step { step, .. } => Some(places[step]),
@@ -142,6 +163,8 @@ impl<'a> Coordinator<'a> {
             scheduler: Scheduler::new(capacity, grants.clone(), upstream),
             places,
             grants,
+            is_elsewhere,
+            slurm,
             tracks: plan.steps.iter().map(|_| Track::default()).collect(),
             ahead: BTreeMap::new(),
             under_way: BTreeMap::new(),
@@ -279,33 +302,39 @@ impl<'a> Coordinator<'a> {
     }
 
     fn action(&mut self, i: usize) -> Action<'a> {
-        let track = &mut self.tracks[i];
+        let (track, step) = (&mut self.tracks[i], &self.plan.steps[i]);
         Action {
-            step: &self.plan.steps[i],
+            step,
             manifest: track.manifest.take().expect("queued by look_up, which sets it"),
             key: track.key.expect("queued by look_up, which sets it"),
             inputs: track.inputs.clone(),
             because: track.because.clone(),
             force: self.forced[i],
             no_wait: self.no_wait,
-            threads: self.grants[i].cpus,
+            threads: match self.is_elsewhere[i] {
+                // All that the node gives.
+                true if step.resources.cpus == u32::MAX => 0,
+                true => step.resources.cpus,
+                false => self.grants[i].cpus,
+            },
+            slurm: self.slurm.filter(|_| self.is_elsewhere[i]),
         }
     }
 
     fn complete(&mut self, i: usize, completion: Completion) {
-        let Completion { ending, log, cost, seconds } = completion;
+        let Completion { ending, log, cost, seconds, place } = completion;
         let key = self.tracks[i].key.expect("it executed");
         let parked = self.under_way.remove(&key).unwrap_or_default();
         match ending {
             Ending::Hit(record) => self.hit(i, record, seconds),
             Ending::Ran(Served { outputs, log, .. }) => {
-                self.settle(i, Outcome::Ran, End { outputs, log, cost: Some(cost), seconds, ..End::default() });
+                self.settle(i, Outcome::Ran, End { outputs, log, cost: Some(cost), seconds, place, ..End::default() });
             }
             Ending::Failed { message, input } => {
-                self.fail(i, message, input, End { log, cost: Some(cost), seconds, ..End::default() });
+                self.fail(i, message, input, End { log, cost: Some(cost), seconds, place, ..End::default() });
             }
             Ending::Cancelled => {
-                self.settle(i, Outcome::Cancelled, End { log, cost: Some(cost), seconds, ..End::default() });
+                self.settle(i, Outcome::Cancelled, End { log, cost: Some(cost), seconds, place, ..End::default() });
                 self.input_error = false;
             }
         }
@@ -348,7 +377,7 @@ impl<'a> Coordinator<'a> {
     }
 
     fn settle(&mut self, i: usize, outcome: Outcome, end: End) {
-        let End { outputs, log, error, cost, from, seconds } = end;
+        let End { outputs, log, error, cost, from, seconds, place } = end;
         let step = &self.plan.steps[i];
         let track = &mut self.tracks[i];
         match outcome {
@@ -382,6 +411,7 @@ impl<'a> Coordinator<'a> {
             seconds,
             cost,
             from,
+            place,
         });
     }
 

@@ -1,20 +1,26 @@
 //! One execution: claim the key, prepare the inputs, watch the worker, keep what it made.
 
 use super::job::{Failure, JOB_SCHEMA, Job, Made, Message};
+use super::log::Log;
+use super::placed::Placed;
 use super::prefix::Prefixes;
-use super::process::{self, Control, Exit};
+use super::process::{self, Control};
 use super::recorder::Recorder;
 use super::secrets::Secrets;
-use super::{attempts, clock, environment, outputs};
-use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, FailedAttempt, Input, RECORD_SCHEMA};
+use super::slurm::{Fate, Request, Slurm, Subject};
+use super::work_dir::{self, WorkDir};
+use super::{attempts, clock, detached, environment, outputs};
+use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, Environment, FailedAttempt, Input, RECORD_SCHEMA};
 use crate::artifact::{Artifact, Format, Layout};
 use crate::cache::{Cache, CacheError, Claimed, Served};
 use crate::event::EventKind;
-use crate::name::{PortName, RunId};
+use crate::name::PortName;
 use crate::pipeline::{Source, Step};
 use crate::stages::{Command, StageKind};
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -38,6 +44,8 @@ pub(super) struct Action<'a> {
     /// Fail where another process works on it already.
     pub no_wait: bool,
     pub threads: u32,
+    /// Runs it, where it does not run here.
+    pub slurm: Option<&'a Slurm>,
 }
 
 /// What became of an execution.
@@ -61,12 +69,19 @@ pub(super) struct Completion {
     pub log: Option<Artifact>,
     pub cost: Cost,
     pub seconds: f64,
+    /// The job and the node that it ran on, where that was not here.
+    pub place: Option<String>,
 }
 
 /// Why an execution goes no further.
 enum Stop {
-    Failed { message: String, input: bool },
+    Failed {
+        message: String,
+        input: bool,
+    },
     Cancelled,
+    /// The run was interrupted; its job goes on.
+    Left,
 }
 
 impl From<String> for Stop {
@@ -96,12 +111,23 @@ pub(super) fn execute(
     released: &dyn Fn(),
 ) -> Completion {
     let began = Instant::now();
-    let mut attempt = Attempt { action, cache, recorder, control, released, log: None, cost: Cost::default() };
+    let mut attempt = Attempt {
+        action,
+        cache,
+        recorder,
+        control,
+        released,
+        log: None,
+        cost: Cost::default(),
+        environment: None,
+        place: None,
+    };
     let ending = attempt.claim_and_run().unwrap_or_else(|stop| match stop {
         Stop::Failed { message, input } => Ending::Failed { message, input },
-        Stop::Cancelled => Ending::Cancelled,
+        Stop::Cancelled | Stop::Left => Ending::Cancelled,
     });
-    Completion { ending, log: attempt.log, cost: attempt.cost, seconds: began.elapsed().as_secs_f64() }
+    let seconds = began.elapsed().as_secs_f64();
+    Completion { ending, log: attempt.log, cost: attempt.cost, seconds, place: attempt.place }
 }
 
 struct Attempt<'a> {
@@ -112,6 +138,19 @@ struct Attempt<'a> {
     released: &'a dyn Fn(),
     log: Option<Artifact>,
     cost: Cost,
+    /// Of the node, where it did not run here.
+    environment: Option<Environment>,
+    place: Option<String>,
+}
+
+/// How a worker ended, here or elsewhere.
+struct Ran {
+    end: Option<Message>,
+    status: ExitStatus,
+    log: Log,
+    cost: Cost,
+    /// Its output folder.
+    out: PathBuf,
 }
 
 impl Attempt<'_> {
@@ -149,17 +188,19 @@ impl Attempt<'_> {
         });
         let started = clock::now();
         let scratch = std::path::absolute(self.cache.scratch(self.action.key))?;
-        let work = WorkDir::create(&scratch, self.recorder.run(), self.is_command())?;
+        let work = self.work_dir(&scratch)?;
         let began = Instant::now();
         let outputs = self.run_in(&work).inspect_err(|stop| {
+            let error = match stop {
+                Stop::Failed { message, .. } => message.clone(),
+                Stop::Cancelled => FailedAttempt::INTERRUPTED.to_owned(),
+                Stop::Left => return,
+            };
             let attempt = FailedAttempt {
                 run: self.recorder.run().clone(),
                 started: started.clone(),
                 seconds: Some(began.elapsed().as_secs_f64()),
-                error: match stop {
-                    Stop::Failed { message, .. } => message.clone(),
-                    Stop::Cancelled => FailedAttempt::INTERRUPTED.to_owned(),
-                },
+                error,
                 log: self.log.as_ref().map(|log| log.digest),
             };
             attempts::note(&scratch, attempt);
@@ -176,7 +217,10 @@ impl Attempt<'_> {
             stage: step.name.clone(),
             started,
             cost: self.cost.clone(),
-            environment: environment(self.action.threads, step.device.unwrap_or_default()),
+            environment: self
+                .environment
+                .take()
+                .unwrap_or_else(|| environment(self.action.threads, step.device.unwrap_or_default())),
             attempts: attempts::read(&scratch),
             parent: None,
             accepted: None,
@@ -206,16 +250,15 @@ impl Attempt<'_> {
     fn run_in(&mut self, work: &WorkDir) -> Result<BTreeMap<PortName, Artifact>, Stop> {
         let step = self.action.step;
         let secrets = Secrets::of(&step.kind).map_err(|message| Stop::Failed { message, input: true })?;
-        let inputs = self.inputs(work)?;
-        let made = self.run_worker(work, inputs.clone(), &secrets)?;
+        let (made, out, inputs) = self.run_worker(work, &secrets)?;
         (self.released)();
         self.check_inputs(&inputs)?;
-        let found = outputs::find(&step.kind, &step.outputs, &work.out, &made.outputs)
+        let found = outputs::find(&step.kind, &step.outputs, &out, &made.outputs)
             .map_err(|what| Stop::from(format!("stage `{}` {what}", step.name)))?;
         let mut kept = BTreeMap::new();
         for (port, path) in found {
             if let Some(file) = secrets.found_in(&path)? {
-                let file = file.strip_prefix(&work.out).unwrap_or(&file).display().to_string();
+                let file = file.strip_prefix(&out).unwrap_or(&file).display().to_string();
                 let what = format!("output `{port}` of stage `{}` can't be kept: {file:?} holds a secret", step.name);
                 return Err(secrets.hidden_text(what).into());
             }
@@ -302,20 +345,28 @@ impl Attempt<'_> {
         Stop::Failed { message, input: true }
     }
 
-    /// Runs the worker process to its end; gives what it says of its outputs.
-    fn run_worker(
-        &mut self,
-        work: &WorkDir,
-        inputs: BTreeMap<PortName, PathBuf>,
-        secrets: &Secrets,
-    ) -> Result<Made, Stop> {
+    /// The folder to work in: of this attempt, or of its job.
+    fn work_dir(&self, scratch: &Path) -> std::io::Result<WorkDir> {
+        let run = self.recorder.run();
+        let Some(slurm) = self.action.slurm else { return WorkDir::create(scratch, run, self.is_command()) };
+        if self.action.force {
+            // Who forces an execution wants all of it.
+            for placed in work_dir::jobs(scratch)? {
+                slurm.give_up(&placed);
+                fs_err::remove_dir_all(&placed.0)?;
+            }
+        }
+        WorkDir::place(scratch, run, self.is_command())
+    }
+
+    /// What the worker is to do.
+    fn job(&self, work: &WorkDir, prefixes: &Prefixes<'_>) -> Result<Job, Stop> {
         let step = self.action.step;
-        let prefixes = Prefixes::of(self.action, self.cache, self.recorder);
-        let job = Job {
+        Ok(Job {
             schema: JOB_SCHEMA.to_owned(),
             kind: step.kind.name().to_owned(),
             params: step.kind.params().into_iter().collect(),
-            inputs,
+            inputs: self.inputs(work)?,
             labels: labels(step),
             output_dir: work.out.clone(),
             scratch: work.scratch.clone(),
@@ -323,77 +374,167 @@ impl Attempt<'_> {
             prior: if self.action.force { None } else { prefixes.prior()? },
             threads: self.action.threads as usize,
             device: step.device.unwrap_or_default(),
+            target: self.action.manifest.target.clone(),
             trace: None,
             lifeline: true,
             engine: (!self.is_command()).then(std::process::id),
-        };
-        let job = serde_json::to_vec(&job).expect("a job is plain data");
-        let mut end = None;
-        let recorder = self.recorder;
-        let mut hear = |message: Message| {
-            let stage = step.name.clone();
-            match message {
-                Message::Progress { done, total, unit } => {
-                    recorder.emit(EventKind::Progress { stage, done, total, unit });
-                }
-                Message::Metric { name, step, value } => {
-                    recorder.emit(EventKind::Metric { stage, name, step, value: value.unwrap_or(f64::NAN) });
-                }
-                Message::Warning { message } => recorder.emit(EventKind::Warning { stage: Some(stage), message }),
-                Message::Note { message } => recorder.emit(EventKind::Note { stage, message }),
-                Message::Reached { reached } => prefixes.keep(reached, &work.out),
-                last @ (Message::Done(_) | Message::Failed { .. }) => end = Some(last),
-            }
-        };
-        let (limit, control) = (Duration::from_secs(step.resources.time), self.control);
-        let mut exit = thread::scope(|scope| {
-            // Dropped when the worker has ended, which ends the watch.
-            let (_ended, watch) = mpsc::channel();
-            if !limit.is_zero() {
-                scope.spawn(move || control.stop_after(limit, GRACE, &watch));
-            }
-            process::run(&job, &work.dir, control, &mut hear)
         })
-        .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
-        exit.log.hide(secrets);
-        self.cost = exit.cost.clone();
-        self.keep_log(&exit);
-        match end {
-            Some(Message::Done(made)) if exit.status.success() => Ok(made),
+    }
+
+    /// Runs the worker process to its end; gives what it says of its outputs, where they are, and what it read.
+    fn run_worker(
+        &mut self,
+        work: &WorkDir,
+        secrets: &Secrets,
+    ) -> Result<(Made, PathBuf, BTreeMap<PortName, PathBuf>), Stop> {
+        let step = self.action.step;
+        let prefixes = Prefixes::of(self.action, self.cache, self.recorder);
+        let placed = Placed(work.dir.clone());
+        let job = match self.action.slurm {
+            Some(_) if placed.has_job() => placed.job()?,
+            _ => self.job(work, &prefixes)?,
+        };
+        let mut ran = match self.action.slurm {
+            Some(slurm) => self.run_elsewhere(slurm, &placed, &job, work, &prefixes)?,
+            None => self.run_here(&job, work, &prefixes)?,
+        };
+        ran.log.hide(secrets);
+        self.cost = ran.cost.clone();
+        self.keep_log(&ran.log);
+        let inputs =
+            job.inputs.into_iter().map(|(port, path)| (port, detached::moved(&path, &work.out, &ran.out))).collect();
+        match ran.end {
+            Some(Message::Done(made)) if ran.status.success() => Ok((made, ran.out, inputs)),
             _ if self.control.is_expired() => {
                 let what = format!(
                     "stopped when its time was over: `resources: {{ time: {} }}`; give it more time, or less to do",
                     in_words(step.resources.time)
                 );
-                Err(if self.is_command() { exit.log.after(what) } else { what }.into())
+                Err(if self.is_command() { ran.log.after(what) } else { what }.into())
             }
             Some(Message::Failed { why: Failure::Cancelled, .. }) => Err(Stop::Cancelled),
             Some(Message::Failed { why, message }) => {
                 let message = secrets.hidden_text(message);
                 let message = match &step.kind {
-                    StageKind::Command(command) => with_hint(exit.log.after(message), command, &work.out),
+                    StageKind::Command(command) => with_hint(ran.log.after(message), command, &ran.out),
                     _ => message,
                 };
                 Err(Stop::Failed { message, input: why == Failure::Input })
             }
             _ if self.control.is_stopped() => Err(Stop::Cancelled),
             _ => {
-                let mut what = process::signal_message(exit.status)
-                    .unwrap_or_else(|| format!("the worker process ended early, {}", exit.status));
+                let mut what = process::signal_message(ran.status)
+                    .unwrap_or_else(|| format!("the worker process ended early, {}", ran.status));
                 if !self.is_command() && !is_empty(&work.scratch) {
                     what += "; what it had saved is kept: the same command again goes on from it";
                 }
-                Err(exit.log.after(what).into())
+                Err(ran.log.after(what).into())
             }
         }
     }
 
+    /// Runs the worker as a child of this process.
+    fn run_here(&self, job: &Job, work: &WorkDir, prefixes: &Prefixes<'_>) -> Result<Ran, Stop> {
+        let step = self.action.step;
+        let line = serde_json::to_vec(job).expect("a job is plain data");
+        let mut end = None;
+        let mut hear = |message: Message| match message {
+            Message::Reached { reached } => prefixes.keep(reached, &work.out),
+            last @ (Message::Done(_) | Message::Failed { .. }) => end = Some(last),
+            other => self.pass_on(other),
+        };
+        let (limit, control) = (Duration::from_secs(step.resources.time), self.control);
+        let exit = thread::scope(|scope| {
+            // Dropped when the worker has ended, which ends the watch.
+            let (_ended, watch) = mpsc::channel();
+            if !limit.is_zero() {
+                scope.spawn(move || control.stop_after(limit, GRACE, &watch));
+            }
+            process::run(&line, &work.dir, control, &mut hear, None)
+        })
+        .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
+        Ok(Ran { end, status: exit.status, log: exit.log, cost: exit.cost, out: work.out.clone() })
+    }
+
+    /// Has Slurm run the worker.
+    fn run_elsewhere(
+        &mut self,
+        slurm: &Slurm,
+        placed: &Placed,
+        job: &Job,
+        work: &WorkDir,
+        prefixes: &Prefixes<'_>,
+    ) -> Result<Ran, Stop> {
+        let step = self.action.step;
+        if !placed.has_job() {
+            placed.set_job(job)?;
+        }
+        // From here on a job may be under way: should this run die, the next one finds it.
+        work.leave();
+        let name = step.name.as_str();
+        let base = name.split('@').next().unwrap_or(name).to_owned();
+        let subject = Subject { base, stage: name.to_owned(), key: self.action.key.0.short() };
+        let secrets = match &step.kind {
+            StageKind::Command(command) => command.secrets.keys().cloned().collect(),
+            _ => Vec::new(),
+        };
+        let request = Request { resources: step.resources, secrets, resumes: step.kind.stage().saves_state() };
+        let mut hear = |message: Message| match message {
+            Message::Reached { reached } => {
+                if let Some(started) = placed.started() {
+                    prefixes.keep(reached, &placed.out(&started.start));
+                }
+            }
+            Message::Done(_) | Message::Failed { .. } => {}
+            other => self.pass_on(other),
+        };
+        let say = |message: String| self.recorder.emit(EventKind::Note { stage: step.name.clone(), message });
+        let fate = slurm.see_through(placed, &subject, &request, self.control, &mut hear, &say)?;
+        if let Some(started) = placed.started() {
+            self.place = Some(format!("Slurm job {} on {}", started.job, started.node));
+        }
+        match fate {
+            Fate::Left => Err(Stop::Left),
+            Fate::Cancelled => {
+                work.take_back();
+                Err(Stop::Cancelled)
+            }
+            Fate::Failed(message) => {
+                work.take_back();
+                Err(message.into())
+            }
+            Fate::Done(done) => {
+                work.take_back();
+                let start = &done.started.start;
+                let mut log = Log::default();
+                log.push(&fs_err::read(placed.log(start)).unwrap_or_default());
+                self.environment = Some(done.environment);
+                let status = ExitStatus::from_raw(done.status);
+                Ok(Ran { end: done.end, status, log, cost: done.cost, out: placed.out(start) })
+            }
+        }
+    }
+
+    /// Tells of a message what others want to know.
+    fn pass_on(&self, message: Message) {
+        let stage = self.action.step.name.clone();
+        self.recorder.emit(match message {
+            Message::Progress { done, total, unit } => EventKind::Progress { stage, done, total, unit },
+            Message::Metric { name, step, value } => {
+                EventKind::Metric { stage, name, step, value: value.unwrap_or(f64::NAN) }
+            }
+            Message::Warning { message } => EventKind::Warning { stage: Some(stage), message },
+            Message::Note { message } => EventKind::Note { stage, message },
+            Message::Reached { .. } | Message::Done(_) | Message::Failed { .. } => return,
+        });
+    }
+
     /// Stores what was printed: always for a user's program, else where there is anything.
-    fn keep_log(&mut self, exit: &Exit) {
-        if exit.log.is_empty() && !self.is_command() {
+    fn keep_log(&mut self, log: &Log) {
+        if log.is_empty() && !self.is_command() {
             return;
         }
-        let bytes = exit.log.bytes();
+        let bytes = log.bytes();
         match self.cache.put_bytes(&bytes) {
             Ok(digest) => {
                 let bytes = bytes.len() as u64;
@@ -434,45 +575,6 @@ fn labels(step: &Step) -> BTreeMap<PortName, String> {
 
 fn is_empty(folder: &Path) -> bool {
     fs_err::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
-}
-
-/// The folder of one attempt, below the action's scratch folder; removed with all it holds.
-struct WorkDir {
-    dir: PathBuf,
-    /// Where outputs go; a user's program works in it.
-    out: PathBuf,
-    /// What survives a failed attempt of our own stages; a user's program starts anew each time, in `dir`.
-    scratch: PathBuf,
-}
-
-impl WorkDir {
-    fn create(base: &Path, run: &RunId, is_command: bool) -> std::io::Result<Self> {
-        fs_err::create_dir_all(base)?;
-        attempts::clear(base)?;
-        let dir = base.join(attempts::folder(run));
-        let out = dir.join("out");
-        fs_err::create_dir(&dir)?;
-        fs_err::create_dir(&out)?;
-        let scratch = if is_command { dir.clone() } else { base.join(attempts::STATE) };
-        if !is_command {
-            fs_err::create_dir_all(&scratch)?;
-        }
-        Ok(Self { dir, out, scratch })
-    }
-}
-
-impl Drop for WorkDir {
-    fn drop(&mut self) {
-        // What can't be removed now is removed by the next attempt.
-        let _ = fs_err::remove_dir_all(&self.dir);
-        // These go where nothing was left in them.
-        if self.scratch != self.dir {
-            let _ = fs_err::remove_dir(&self.scratch);
-        }
-        if let Some(base) = self.dir.parent() {
-            let _ = fs_err::remove_dir(base);
-        }
-    }
 }
 
 #[cfg(test)]

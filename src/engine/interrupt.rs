@@ -1,11 +1,14 @@
 //! Asking a run to stop.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 /// A handle to stop a run with; clones share one state.
 #[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<AtomicU8>);
+pub struct Interrupt {
+    raised: Arc<AtomicU8>,
+    keeps_jobs: Arc<AtomicBool>,
+}
 
 /// How urgently to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +29,7 @@ impl Interrupt {
     /// Stops the run: the first time gently, from the second time on at once.
     pub fn raise(&self) {
         let more = |level: u8| Some(level.saturating_add(1));
-        self.0.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).expect("the closure always gives a value");
+        self.raised.fetch_update(Ordering::SeqCst, Ordering::SeqCst, more).expect("the closure always gives a value");
     }
 
     /// Whether anybody asked to stop.
@@ -34,8 +37,17 @@ impl Interrupt {
         self.urgency() > Urgency::None
     }
 
+    /// Jobs of a batch system go on, and the next run finds them; else they are cancelled.
+    pub fn keep_jobs(&self, keep: bool) {
+        self.keeps_jobs.store(keep, Ordering::SeqCst);
+    }
+
+    pub(super) fn cancels_jobs(&self) -> bool {
+        !self.keeps_jobs.load(Ordering::SeqCst)
+    }
+
     pub(super) fn urgency(&self) -> Urgency {
-        match self.0.load(Ordering::SeqCst) {
+        match self.raised.load(Ordering::SeqCst) {
             0 => Urgency::None,
             1 => Urgency::Stop,
             _ => Urgency::Kill,

@@ -26,6 +26,9 @@ pub(super) struct Job {
     pub prior: Option<PathBuf>,
     pub threads: usize,
     pub device: Device,
+    /// The numeric target that its key names: another processor would give other bytes.
+    #[serde(default)]
+    pub target: Option<String>,
     /// Where strace is to note what a user's program touches.
     #[serde(default)]
     pub trace: Option<PathBuf>,

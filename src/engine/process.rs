@@ -38,6 +38,11 @@ impl Control {
         self.lock().urgency.is_some()
     }
 
+    /// There is no time left to save anything.
+    pub(super) fn is_urgent(&self) -> bool {
+        self.lock().urgency == Some(Urgency::Kill)
+    }
+
     /// Stops the worker when `limit` is over: politely, and after `grace` with all that it started. Returns when the
     /// sender of `ended` is dropped, or after that.
     pub(super) fn stop_after(&self, limit: Duration, grace: Duration, ended: &mpsc::Receiver<()>) {
@@ -93,8 +98,14 @@ pub(super) struct Exit {
 }
 
 /// Runs `cistage worker -` in the folder `dir` until it ends, handing its messages on as they come. It gets the job as
-/// the first line of its standard input, which then stays open.
-pub(super) fn run(job: &[u8], dir: &Path, control: &Control, hear: &mut dyn FnMut(Message)) -> io::Result<Exit> {
+/// the first line of its standard input, which then stays open. What it prints is also written to `copy` as it comes.
+pub(super) fn run(
+    job: &[u8],
+    dir: &Path,
+    control: &Control,
+    hear: &mut dyn FnMut(Message),
+    copy: Option<fs_err::File>,
+) -> io::Result<Exit> {
     let began = Instant::now();
     let mut command = Command::new(this_program()?);
     command.arg("worker").arg("-").current_dir(dir);
@@ -113,7 +124,7 @@ pub(super) fn run(job: &[u8], dir: &Path, control: &Control, hear: &mut dyn FnMu
         lifeline = None;
     }
     let log = Arc::new(Mutex::new(Log::default()));
-    let log_ended = drain(child.stderr.take().expect("piped above"), Arc::clone(&log));
+    let log_ended = drain(child.stderr.take().expect("piped above"), Arc::clone(&log), copy);
     for line in BufReader::new(child.stdout.take().expect("piped above")).lines() {
         let Ok(line) = line else { break };
         match serde_json::from_str(&line) {
@@ -154,12 +165,20 @@ fn this_program() -> io::Result<std::path::PathBuf> {
 }
 
 /// Reads a pipe to its end on a thread of its own; the receiver hears when it is there.
-fn drain(mut pipe: impl Read + Send + 'static, log: Arc<Mutex<Log>>) -> mpsc::Receiver<()> {
+fn drain(
+    mut pipe: impl Read + Send + 'static,
+    log: Arc<Mutex<Log>>,
+    mut copy: Option<fs_err::File>,
+) -> mpsc::Receiver<()> {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
         let mut buffer = [0_u8; 16 << 10];
         while let Ok(n @ 1..) = pipe.read(&mut buffer) {
             log.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..n]);
+            // For whoever looks on; what counts is the log itself.
+            if let Some(file) = &mut copy {
+                let _ = file.write_all(&buffer[..n]);
+            }
         }
         // Nobody listens any more where the wait was given up.
         let _ = send.send(());

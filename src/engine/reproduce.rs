@@ -155,7 +155,7 @@ fn script_of(invocation: &Invocation, command: &Command, step: &StepRecord, run:
 }
 
 /// A word that a shell takes as it is.
-fn quoted(word: &OsStr) -> Vec<u8> {
+pub(super) fn quoted(word: &OsStr) -> Vec<u8> {
     let mut quoted = vec![b'\''];
     for &byte in word.as_bytes() {
         if byte == b'\'' { quoted.extend(b"'\\''") } else { quoted.push(byte) }

@@ -344,6 +344,7 @@ impl<'l> Work<'_, 'l> {
             prior: None,
             threads: cores() as usize,
             device: device_for(record),
+            target: None,
             trace: (self.purpose == Purpose::Trace && is_command).then(|| dir.join(NOTES)),
             lifeline: true,
             engine: (!is_command).then(std::process::id),
@@ -424,7 +425,7 @@ impl<'l> Work<'_, 'l> {
                     std::thread::sleep(HEED);
                 }
             });
-            let exit = process::run(job, dir, &control, &mut hear);
+            let exit = process::run(job, dir, &control, &mut hear, None);
             ended.store(true, Ordering::Relaxed);
             exit
         });

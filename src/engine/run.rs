@@ -4,14 +4,31 @@ use super::capacity::Capacity;
 use super::coordinator::Coordinator;
 use super::interrupt::Interrupt;
 use super::recorder::Recorder;
+use super::slurm::Slurm;
 use super::sources::Sources;
 use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, leakage, publish};
 use crate::cache::run_record::RUN_SCHEMA;
 use crate::cache::{Cache, RunRecord, Verify};
 use crate::device::Device;
 use crate::event::{EventKind, Outcome, RunOutcome};
-use crate::pipeline::Plan;
+use crate::pipeline::{Plan, Step};
+use crate::site::Executor;
+use std::thread;
 use std::time::Instant;
+
+/// Where a step runs.
+pub(super) fn place(step: &Step, options: &RunOptions) -> Executor {
+    step.executor.unwrap_or(options.executor)
+}
+
+/// Sends the clerk home, however the walk ends.
+struct Closing<'a>(&'a Slurm);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
 
 /// Runs a plan: serves what the cache has, executes the rest, publishes, and records all of it.
 ///
@@ -30,7 +47,7 @@ pub fn run(
     }
     let forced = force::forced(plan, &options.force)?;
     let capacity = Capacity::of_machine(options);
-    capacity.check(plan)?;
+    capacity.check(plan, options)?;
     publish::check(plan, cache)?;
     let sources = Sources::read(plan, cache, interrupt)?;
     let text = cache.put_bytes(plan.text.as_bytes())?;
@@ -40,8 +57,21 @@ pub fn run(
         pipeline: plan.name.clone(),
         stages: plan.steps.iter().map(|step| step.name.clone()).collect(),
     });
-    let mut coordinator = Coordinator::new(plan, cache, &recorder, interrupt, &sources, capacity, &forced, options);
-    coordinator.walk();
+    let on_slurm = plan.steps.iter().any(|step| place(step, options) == Executor::Slurm);
+    let slurm = on_slurm.then(|| Slurm::new(options.slurm.clone(), recorder.run().as_str(), interrupt.clone()));
+    let mut coordinator =
+        Coordinator::new(plan, cache, &recorder, interrupt, &sources, capacity, &forced, options, slurm.as_ref());
+    thread::scope(|scope| {
+        let closing = slurm.as_ref().map(|slurm| {
+            scope.spawn(|| slurm.serve());
+            Closing(slurm)
+        });
+        coordinator.walk();
+        drop(closing);
+    });
+    if let Some((calls, submissions)) = slurm.as_ref().map(Slurm::counts).filter(|(calls, _)| *calls > 0) {
+        recorder.emit(EventKind::Slurm { calls, submissions });
+    }
     let (published, unpublished) = coordinator.publish();
     let (steps, input_error) = coordinator.finish();
     let leakage = if interrupt.is_raised() { Vec::new() } else { leakage::of_run(cache, &steps, &recorder) };

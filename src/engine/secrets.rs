@@ -73,6 +73,10 @@ impl Secrets {
         })))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// The most bytes of one that may stand at a cut, unrecognisable.
     pub(super) fn longest_part(&self) -> usize {
         self.0.as_ref().map_or(0, |finder| finder.longest - 1)

@@ -2,6 +2,7 @@
 
 use super::job::{Failure, Job, Made, Message};
 use crate::huge_pages;
+use crate::model::device::target;
 use crate::stage::{Reached, Resources, Sink, StageContext, StageError};
 use crate::stages::StageKind;
 use std::collections::BTreeMap;
@@ -56,6 +57,15 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
     }
     if job.lifeline {
         die_with_the_run();
+    }
+    if let Some(wanted) = &job.target
+        && let here = target(job.device)
+        && here != *wanted
+    {
+        return Err(StageError::Failed(format!(
+            "its key says that it computes on {wanted}, and this machine is {here}: have it run on machines like the one that \
+             plans (with Slurm, `flags = [\"--constraint=…\"]` in cistage.toml)"
+        )));
     }
     signal_hook::flag::register(signal_hook::consts::SIGTERM, Arc::clone(&sink.cancelled))?;
     let kind = StageKind::parse(&job.kind, &job.params)

@@ -14,6 +14,7 @@ use super::{Source, Step, command, kinds, resources, sniff};
 use crate::artifact::Format;
 use crate::device::Device;
 use crate::name::{PortName, StageName};
+use crate::site::Executor;
 use crate::stage::Contract;
 use crate::stages::StageKind;
 use serde_json::Value;
@@ -38,6 +39,7 @@ struct Stage<'s> {
     wires: Vec<Wire>,
     with: Node,
     resources: Option<Node>,
+    executor: Option<Node>,
     matrix: Matrix,
 }
 
@@ -130,6 +132,22 @@ fn catalog(spec: &PipelineSpec, params: &Params, problems: &mut Diagnostics<'_>)
     catalog
 }
 
+/// Reads `executor:`; nothing where it is left to the run.
+fn executor(node: &Node, problems: &mut Diagnostics<'_>) -> Option<Executor> {
+    match (node.text(), &node.content) {
+        (Some("local"), _) => Some(Executor::Local),
+        (Some("slurm"), _) => Some(Executor::Slurm),
+        (_, Content::Invalid | Content::Scalar(Value::Null)) => None,
+        _ => {
+            let found = node.describe();
+            problems
+                .at(node.span, format!("`executor` is `local` or `slurm`, not {found}"))
+                .help("without it the stage runs where `--executor` says");
+            None
+        }
+    }
+}
+
 fn contract(uses: &'static str) -> Contract {
     StageKind::contract(uses).expect("`uses` is a name of the catalogue: checked when the file was read")
 }
@@ -148,10 +166,11 @@ fn resolve<'s>(
     };
     let matrix = matrix::read(&spec.name, &params.fill(&spec.matrix, problems), problems);
     let resources = spec.resources.as_ref().map(|node| params.fill(node, problems));
+    let executor = spec.executor.as_ref().map(|node| params.fill(node, problems));
     let uses = spec.uses?;
     let contract = contract(uses);
     let wires = connect(spec, uses, &contract, &inputs, catalog, problems);
-    Some(Stage { spec, uses, contract, wires, with, resources, matrix })
+    Some(Stage { spec, uses, contract, wires, with, resources, executor, matrix })
 }
 
 fn makers(wires: &[Wire]) -> impl Iterator<Item = &str> {
@@ -381,6 +400,7 @@ impl Expansion<'_> {
         let kind = kinds::make(spec, uses, &with, &params, &connected, &[], problems)?;
         let needs = kind.stage().needs();
         let resources = stage.resources.as_ref().map_or(needs, |node| resources::read(node, needs, problems));
+        let executor = stage.executor.as_ref().and_then(|node| executor(node, problems));
         // A name that is wrong has been reported where the command declares it.
         let contract = kind.stage().contract();
         let device = contract.device.then(Device::default);
@@ -393,6 +413,7 @@ impl Expansion<'_> {
             inputs,
             outputs,
             resources,
+            executor,
             device,
             position: spec.span.position,
             hint: spec.hint.clone(),

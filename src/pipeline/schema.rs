@@ -119,6 +119,11 @@ fn stage(kinds: Vec<Value>, abouts: &[Value]) -> Value {
                     "time": { "description": "90s, 30m, 1h30m", "type": "string" }
                 }
             },
+            "executor": {
+                "description": "where the stage runs, if not where --executor says; never part of a key",
+                "type": ["string", "null"],
+                "anyOf": [{ "enum": ["local", "slurm", null] }, { "$ref": "#/$defs/parameter" }]
+            },
             "hint": { "description": "what to do when an input file of this stage is missing", "type": "string" },
             "about": { "description": "one line about the stage", "type": "string" }
         },

@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 const TOP: [&str; 8] = ["cistage", "name", "about", "verify", "params", "profiles", "stages", "publish"];
-const STAGE: [&str; 10] = ["uses", "in", "with", "when", "matrix", "out", "secrets", "resources", "hint", "about"];
-const RESERVED: [&str; 2] = ["executor", "ranks"];
+const STAGE: [&str; 11] =
+    ["uses", "in", "with", "when", "matrix", "out", "secrets", "resources", "executor", "hint", "about"];
+const RESERVED: [&str; 1] = ["ranks"];
 const OUTPUT: [&str; 2] = ["path", "format"];
 
 /// A pipeline file, its values not yet filled in.
@@ -44,6 +45,8 @@ pub struct StageSpec {
     /// Of a command: what it is told in secret.
     pub secrets: Option<Entry>,
     pub resources: Option<Node>,
+    /// Where it runs, where that is not as for the others.
+    pub executor: Option<Node>,
     pub hint: Option<String>,
 }
 
@@ -133,6 +136,7 @@ impl StageSpec {
             out,
             secrets,
             resources: node.get("resources").map(|entry| entry.value.clone()),
+            executor: node.get("executor").map(|entry| entry.value.clone()),
             hint: text_of(node, "hint", problems),
         })
     }

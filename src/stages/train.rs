@@ -153,6 +153,10 @@ impl Stage for Train {
         Estimate { samples: Some(samples), flops: Some(flops), seconds, ..Estimate::default() }
     }
 
+    fn saves_state(&self) -> bool {
+        true
+    }
+
     fn left(&self, state: &Path, inputs: &BTreeMap<PortName, Size>) -> f64 {
         let rows = inputs.iter().find(|(port, _)| port.as_str() == "train").and_then(|(_, size)| size.rows);
         let (Some(rows), Some(step)) = (rows, checkpoint::newest_step(state)) else { return 1.0 };

@@ -1,0 +1,404 @@
+//! Stages as Slurm jobs: submitted once, found again after a restart, believed by what they leave in their folder.
+//!
+//! Each stage that runs has a thread that waits for its job's `done.json`. One clerk submits for all, and asks the
+//! controller after all of them at once. That a question gets no answer says nothing about any job.
+
+mod board;
+mod clerk;
+mod commands;
+mod script;
+mod sighting;
+
+pub(super) use script::Request;
+
+use super::interrupt::Interrupt;
+use super::job::Message;
+use super::placed::{Done, Note, Placed, Started, Tail};
+use super::process::Control;
+use crate::site;
+use board::{Board, Wanted, Watched};
+use clerk::Clerk;
+use commands::Commands;
+use sighting::Verdict;
+use std::io;
+use std::time::{Duration, Instant};
+
+/// How often a job is submitted again that the machine ended.
+const RETRIES: u32 = 3;
+
+/// How long a job may be gone without a trace: Nextflow's patience, long enough for slow network disks.
+const LOST: Duration = Duration::from_secs(270);
+
+/// How long the last word of a job that has ended may be on its way.
+const LATE: Duration = Duration::from_secs(60);
+
+/// How often the folder of a job that runs is looked at, and of one that waits.
+const LOOK: Duration = Duration::from_millis(500);
+const LOOK_SELDOM: Duration = Duration::from_secs(3);
+
+/// What a user is told of the queue no sooner than this.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// Slurm, for one run.
+#[derive(Debug)]
+pub(super) struct Slurm {
+    site: site::Slurm,
+    run: String,
+    board: Board,
+    commands: Commands,
+    interrupt: Interrupt,
+}
+
+/// Whose job it is, for its name and comment.
+#[derive(Debug, Clone)]
+pub(super) struct Subject {
+    /// Without the matrix branch.
+    pub base: String,
+    pub stage: String,
+    pub key: String,
+}
+
+/// Why there is nothing to read.
+#[derive(Debug)]
+pub(super) enum Fate {
+    /// It ended, one way or another.
+    Done(Box<Done>),
+    /// Slurm ended it, or never started it; says what happened.
+    Failed(String),
+    /// The run was interrupted: the job was cancelled.
+    Cancelled,
+    /// The run was interrupted: the job goes on, and the next run finds it.
+    Left,
+}
+
+impl Slurm {
+    pub(super) fn new(site: site::Slurm, run: &str, interrupt: Interrupt) -> Self {
+        Self { site, run: run.to_owned(), board: Board::default(), commands: Commands::default(), interrupt }
+    }
+
+    /// The clerk's work; returns after `close`.
+    pub(super) fn serve(&self) {
+        Clerk::new(&self.board, &self.commands, &self.site, self.run.clone()).work();
+    }
+
+    /// Lets the clerk go home, after what was asked of it last.
+    pub(super) fn close(&self) {
+        self.board.change(|content| content.closed = true);
+    }
+
+    /// Calls of Slurm's commands, and submissions among them.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        self.commands.counts()
+    }
+
+    /// Sees a job to its end: finds it again, or submits it. `say` hears what a user wants to know of it.
+    pub(super) fn see_through(
+        &self,
+        placed: &Placed,
+        subject: &Subject,
+        request: &Request,
+        control: &Control,
+        hear: &mut dyn FnMut(Message),
+        say: &dyn Fn(String),
+    ) -> io::Result<Fate> {
+        self.join(placed, subject, request, say);
+        let mut wait = Wait {
+            slurm: self,
+            placed,
+            subject,
+            request,
+            tail: Tail::default(),
+            started: None,
+            told: String::new(),
+            since: Instant::now(),
+            asked: false,
+        };
+        let fate = wait.until_the_end(control, hear, say);
+        self.board.change(|content| {
+            content.wanted.retain(|wanted| wanted.placed != *placed);
+            content.watched.remove(placed);
+        });
+        fate
+    }
+
+    /// Takes up a job that an earlier run submitted, or submits it.
+    fn join(&self, placed: &Placed, subject: &Subject, request: &Request, say: &dyn Fn(String)) {
+        let note = placed.note();
+        let id = note.as_ref().and_then(|note| note.id.clone().or_else(|| self.find(note)));
+        match id {
+            Some(id) => {
+                say(format!("takes up job {id}, which an earlier run submitted"));
+                if let Some(note) = note {
+                    // What can't be written now is asked for by name the next time again.
+                    let _ = placed.set_note(&Note { id: Some(id.clone()), ..note });
+                }
+                let watched = Watched { id: Some(id), seen: Some(Instant::now()), ..Watched::default() };
+                self.board.change(|content| content.watched.insert(placed.clone(), watched));
+            }
+            None if placed.done().is_some() => {}
+            None => self.submit(placed, subject, request),
+        }
+    }
+
+    /// Ends a job that nobody wants any more.
+    pub(super) fn give_up(&self, placed: &Placed) {
+        let note = placed.note();
+        if let Some(id) = note.as_ref().and_then(|note| note.id.clone().or_else(|| self.find(note))) {
+            self.commands.cancel(&[id]);
+        }
+    }
+
+    fn submit(&self, placed: &Placed, subject: &Subject, request: &Request) {
+        let wanted = Wanted {
+            placed: placed.clone(),
+            request: request.clone(),
+            stage: subject.base.clone(),
+            about: format!("stage={} key={}", subject.stage, subject.key),
+            since: Instant::now(),
+        };
+        self.board.change(|content| {
+            content.watched.insert(placed.clone(), Watched::default());
+            content.wanted.push(wanted);
+        });
+    }
+
+    /// The number of a job whose submission was cut short, where Slurm had taken it.
+    fn find(&self, note: &Note) -> Option<String> {
+        let jobs = self.commands.jobs().ok()?;
+        let mut named = jobs.iter().filter(|(_, job)| job.name == note.name).map(|(id, _)| id);
+        match note.index {
+            None => named.next().cloned(),
+            Some(index) => named.find(|id| id.ends_with(&format!("_{index}"))).cloned(),
+        }
+    }
+}
+
+/// The user's name, by the number that the kernel knows.
+fn user() -> String {
+    // SAFETY: takes nothing, and gives a number.
+    unsafe { libc::geteuid() }.to_string()
+}
+
+/// One stage's wait for its job.
+struct Wait<'a> {
+    slurm: &'a Slurm,
+    placed: &'a Placed,
+    subject: &'a Subject,
+    request: &'a Request,
+    tail: Tail,
+    started: Option<Started>,
+    /// What the user was told last.
+    told: String,
+    /// Since when it is as it is.
+    since: Instant,
+    /// The job was asked to stop.
+    asked: bool,
+}
+
+impl Wait<'_> {
+    fn until_the_end(
+        &mut self,
+        control: &Control,
+        hear: &mut dyn FnMut(Message),
+        say: &dyn Fn(String),
+    ) -> io::Result<Fate> {
+        loop {
+            self.listen(hear, say)?;
+            // Stopped by another hand: Slurm tells whose.
+            let stopped = |done: &Done| done.was_stopped() && !self.asked && !done.expired;
+            if let Some(done) = self.placed.done().filter(|done| !stopped(done)) {
+                // What it said last came before its end.
+                self.listen(hear, say)?;
+                if done.expired && !control.is_stopped() {
+                    self.again("its time was over; it goes on from what it saved", false, say)?;
+                    continue;
+                }
+                return Ok(if self.asked { self.cancelled(Some(done)) } else { Fate::Done(Box::new(done)) });
+            }
+            let watched = self.slurm.board.view(self.placed);
+            if let Some(fate) = self.heed(control, &watched) {
+                return Ok(fate);
+            }
+            if let Some(why) = &watched.refused {
+                return Ok(Fate::Failed(format!("Slurm refused it: {why}")));
+            }
+            if let Some(fate) = self.judge(&watched, say)? {
+                return Ok(fate);
+            }
+            let runs = self.started.is_some() || control.is_stopped();
+            self.slurm.board.wait(if runs { LOOK } else { LOOK_SELDOM });
+        }
+    }
+
+    /// Passes on what the job says.
+    fn listen(&mut self, hear: &mut dyn FnMut(Message), say: &dyn Fn(String)) -> io::Result<()> {
+        let Some(started) = self.placed.started() else { return Ok(()) };
+        if self.started.as_ref() != Some(&started) {
+            say(format!("runs on {} (job {})", started.node, started.job));
+            self.since = Instant::now();
+        }
+        self.tail.read(self.placed, &started.start, hear)?;
+        self.started = Some(started);
+        Ok(())
+    }
+
+    /// Does what an interrupted run is to do with its jobs.
+    fn heed(&mut self, control: &Control, watched: &Watched) -> Option<Fate> {
+        if !control.is_stopped() {
+            return None;
+        }
+        if !self.slurm.interrupt.cancels_jobs() {
+            return Some(if watched.id.is_some() { Fate::Left } else { Fate::Cancelled });
+        }
+        let Some(id) = &watched.id else { return Some(Fate::Cancelled) };
+        if !self.asked {
+            self.asked = true;
+            self.since = Instant::now();
+            let runs = self.started.is_some();
+            self.slurm.board.change(|content| {
+                let list = if runs { &mut content.asked } else { &mut content.cancelled };
+                list.push(id.clone());
+            });
+            if !runs {
+                return Some(Fate::Cancelled);
+            }
+        }
+        // A worker gives a user's program ten seconds.
+        let patience = if control.is_urgent() { Duration::ZERO } else { Duration::from_secs(20) };
+        (self.since.elapsed() > patience).then(|| {
+            self.slurm.board.change(|content| content.cancelled.push(id.clone()));
+            Fate::Cancelled
+        })
+    }
+
+    fn cancelled(&self, done: Option<Done>) -> Fate {
+        match done {
+            // It was ready before it heard.
+            Some(done) if matches!(done.end, Some(Message::Done(_))) => Fate::Done(Box::new(done)),
+            _ => Fate::Cancelled,
+        }
+    }
+
+    /// Weighs what Slurm says against what the folder does not say.
+    fn judge(&mut self, watched: &Watched, say: &dyn Fn(String)) -> io::Result<Option<Fate>> {
+        let job = watched.id.as_deref().unwrap_or("?");
+        if let Some((gone, what)) = self.slurm.board.away()
+            && gone > QUIET
+        {
+            self.tell(
+                format!(
+                    "Slurm has not answered for {} s ({what}); the job goes on, and so does the wait",
+                    gone.as_secs() / 60 * 60
+                ),
+                say,
+            );
+        }
+        let lost = self.slurm.site.lost_seconds.map_or(LOST, Duration::from_secs);
+        let Some(sighting) = &watched.sighting else {
+            return match watched.missing_since {
+                Some(since) if since.elapsed() > lost => {
+                    self.gone(format!("Slurm knows nothing of job {job} any more, and it left no word"), say)
+                }
+                _ => Ok(None),
+            };
+        };
+        match sighting.verdict() {
+            Verdict::Wait => {
+                if sighting.state == "PENDING" && self.since.elapsed() > QUIET && !sighting.reason.is_empty() {
+                    self.tell(format!("job {job} waits ({})", sighting.reason), say);
+                }
+                // Known once, and then no more: forgotten after its end, whose word may be late.
+                match watched.missing_since {
+                    Some(since) if since.elapsed() > lost => {
+                        self.gone(format!("job {job} vanished, and left no word"), say)
+                    }
+                    _ => Ok(None),
+                }
+            }
+            Verdict::Stuck(why) => {
+                self.tell(format!("job {job}: {why}"), say);
+                Ok(None)
+            }
+            Verdict::Never(why) => {
+                self.slurm.board.change(|content| content.cancelled.push(job.to_owned()));
+                Ok(Some(Fate::Failed(format!("job {job}: {why}: ask for less, or change `[slurm]` in cistage.toml"))))
+            }
+            Verdict::Again(why) => {
+                if self.last_word() {
+                    return Ok(None);
+                }
+                self.slurm.board.change(|content| content.cancelled.push(job.to_owned()));
+                self.gone(format!("job {job}: {why}"), say)
+            }
+            Verdict::Ended => {
+                // Its word may be on the way over a network disk.
+                let ended = watched.changed.map_or(Duration::ZERO, |at| at.elapsed());
+                if self.last_word() || ended < lost.min(LATE) {
+                    return Ok(None);
+                }
+                let before = self.placed.before();
+                let said = if before.is_empty() {
+                    "it left nothing in its folder: does the node see the cache's disk?".to_owned()
+                } else {
+                    format!("before the stage began: {before}")
+                };
+                Ok(Some(Fate::Failed(format!("job {job} ended ({}) without a word; {said}", sighting.state))))
+            }
+            Verdict::Killed(why) => {
+                if self.last_word() {
+                    return Ok(None);
+                }
+                if sighting.state == "TIMEOUT" && self.request.resumes {
+                    return self.gone(format!("job {job}: {why}; it goes on from what it saved"), say);
+                }
+                let more = match sighting.state.as_str() {
+                    "OUT_OF_MEMORY" => ": give it more with `resources: { memory: … }`",
+                    "TIMEOUT" | "DEADLINE" => ": give it more with `resources: { time: … }`, or less to do",
+                    _ => "",
+                };
+                Ok(Some(Fate::Failed(format!("job {job}{}: {why}{more}", self.place()))))
+            }
+        }
+    }
+
+    /// Looks once more, past what a network disk remembers, whether the job has said how it ended.
+    fn last_word(&self) -> bool {
+        self.placed.refresh();
+        self.placed.done().is_some_and(|done| !done.was_stopped())
+    }
+
+    fn place(&self) -> String {
+        self.started.as_ref().map_or(String::new(), |started| format!(" on {}", started.node))
+    }
+
+    /// Submits again what the machine lost, as often as the site allows.
+    fn gone(&mut self, what: String, say: &dyn Fn(String)) -> io::Result<Option<Fate>> {
+        let retries = self.slurm.site.retries.unwrap_or(RETRIES);
+        let tries = self.placed.note().map_or(1, |note| note.tries);
+        if tries > retries {
+            return Ok(Some(Fate::Failed(format!("{what} (submitted {tries} times)"))));
+        }
+        self.again(&what, true, say)?;
+        Ok(None)
+    }
+
+    /// Submits it again; `counts` where that is a retry.
+    fn again(&mut self, why: &str, counts: bool, say: &dyn Fn(String)) -> io::Result<()> {
+        say(format!("{why}: submitted again"));
+        self.placed.forget_done()?;
+        if !counts && let Some(note) = self.placed.note() {
+            self.placed.set_note(&Note { tries: note.tries.saturating_sub(1), ..note })?;
+        }
+        self.since = Instant::now();
+        self.told.clear();
+        self.slurm.submit(self.placed, self.subject, self.request);
+        Ok(())
+    }
+
+    fn tell(&mut self, what: String, say: &dyn Fn(String)) {
+        if self.told != what {
+            say(what.clone());
+            self.told = what;
+        }
+    }
+}
