@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build gpu run test kill-test check-gpu bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-editor pictures book bench bench-data bench-train bench-orchestrators schema clean-cache
+.PHONY: help build gpu run test kill-test test-cluster check-gpu bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-editor pictures book bench bench-data bench-train bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -46,6 +46,10 @@ fuzz: $(CARGO_FUZZ) ## random bytes against what reads pipelines, records, table
 	@for target in $(FUZZ_TARGETS); do mkdir -p fuzz/corpus/$$target; \
 	  RUSTC_BOOTSTRAP=1 $(CARGO_FUZZ) run --sanitizer none $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -timeout=20 -rss_limit_mb=2048 -max_len=16384 -print_final_stats=1 || exit 1; done
+
+# Part of it by CLUSTER="--part failures", genuine rows by CLUSTER="--data ROWS.tsv.gz".
+test-cluster: build ## stages on a real Slurm of virtual nodes: failures of every kind, 200 stages; needs slurm-wlm and munge
+	python3 tests/cluster/check.py --bin $(BIN) $(CLUSTER)
 
 lint: ## formatting, clippy, licences and sources of the dependencies
 	$(CARGO) fmt --check

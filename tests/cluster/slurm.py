@@ -33,13 +33,13 @@ SlurmctldLogFile={dir}/log/slurmctld.log
 SlurmdLogFile={dir}/log/slurmd.%n.log
 MailProg=/bin/true
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin={task}
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/none
 MpiDefault=none
 SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU
+SelectTypeParameters={select}
 SchedulerType=sched/backfill
 SchedulerParameters=sched_min_interval=0,batch_sched_delay=0,sched_interval=1,bf_interval=1
 ReturnToService=2
@@ -58,10 +58,12 @@ PartitionName=debug Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP
 class Cluster:
     """The daemons in one folder."""
 
-    def __init__(self, folder, nodes=3, port=17000, cpus=2, min_job_age=300):
+    def __init__(self, folder, nodes=3, port=17000, cpus=2, min_job_age=300, cgroups=False):
         self.dir = pathlib.Path(folder).resolve()
         self.nodes, self.port, self.cpus, self.min_job_age = nodes, port, cpus, min_job_age
         self.conf = self.dir / "slurm.conf"
+        # Limits of memory are the kernel's, and need its older interface here.
+        self.cgroups = cgroups and pathlib.Path("/sys/fs/cgroup/memory/cgroup.procs").exists()
 
     def env(self):
         return {**os.environ, "SLURM_CONF": str(self.conf)}
@@ -78,7 +80,11 @@ class Cluster:
         user = subprocess.check_output(["id", "-un"], text=True).strip()
         self.conf.write_text(CONF.format(
             dir=self.dir, user=user, port=self.port, nodes=self.nodes, first=self.port + 1, last=self.port + self.nodes,
-            cpus=self.cpus, min_job_age=self.min_job_age))
+            cpus=self.cpus, min_job_age=self.min_job_age, task="task/cgroup" if self.cgroups else "task/none",
+            select="CR_CPU_Memory" if self.cgroups else "CR_CPU"))
+        if self.cgroups:
+            (self.dir / "cgroup.conf").write_text(
+                "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nConstrainRAMSpace=yes\nConstrainSwapSpace=yes\nAllowedSwapSpace=0\n")
         # It refuses root, and folders with odd modes above its own, without being told to.
         force = ["--force"] if os.geteuid() == 0 else []
         subprocess.check_call(

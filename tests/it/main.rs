@@ -18,6 +18,7 @@ mod secrets;
 mod serve;
 mod shell;
 mod size;
+mod slurm;
 mod tables;
 mod text_forms;
 mod training;

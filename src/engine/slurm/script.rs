@@ -42,8 +42,9 @@ impl Request {
         text += "folder=${folders[${SLURM_ARRAY_TASK_ID:-0}]}\n";
         text += "exec >> \"$folder/slurm.out\" 2>&1\n";
         for line in &site.setup {
-            text += line;
-            text.push('\n');
+            // Braces: the line may end in a comment.
+            let said = word(OsStr::new(&format!("a line of set-up failed: {line}")));
+            let _ = writeln!(text, "{{ {line}\n}} || {{ echo {said}; exit 1; }}");
         }
         // In the shell's place: signals reach the worker.
         let _ = writeln!(text, "exec {} worker --detached \"$folder\"", word(program.as_os_str()));
@@ -138,7 +139,8 @@ mod tests {
             "#SBATCH --partition=cpu",
             "#SBATCH --nice",
             "#SBATCH --signal=B:USR2@120",
-            "module load gcc",
+            "{ module load gcc",
+            "} || { echo 'a line of set-up failed: module load gcc'; exit 1; }",
             r"  '/shared/it'\''s'",
             "exec '/bin/cistage' worker --detached \"$folder\"",
         ] {

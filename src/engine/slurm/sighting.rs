@@ -87,7 +87,12 @@ impl Sighting {
                 "JobHeldUser" | "JobHeldAdmin" | "JobHoldMaxRequeue" => {
                     Verdict::Stuck(format!("held ({reason}): `scontrol release` lets it go"))
                 }
-                reason if reason.starts_with("Assoc") || reason.starts_with("QOS") || reason.starts_with("ReqNode") => {
+                reason
+                    if reason.starts_with("Assoc")
+                        || reason.starts_with("QOS")
+                        || reason.starts_with("ReqNode")
+                        || reason == "PartitionConfig" =>
+                {
                     Verdict::Stuck(format!("waits ({reason})"))
                 }
                 _ => Verdict::Wait,
