@@ -19,6 +19,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+/// How long a signal to all processes of a job may be on its way to this one.
+const HEARSAY: Duration = Duration::from_millis(200);
+
 /// How long Slurm may take to end a job that it was asked to queue again.
 const REQUEUE: Duration = Duration::from_secs(60);
 
@@ -77,10 +80,15 @@ fn run(placed: &Placed) -> io::Result<bool> {
     if let Some(Message::Failed { message, .. }) = &mut end {
         *message = secrets.hidden_text(std::mem::take(message));
     }
+    // A batch system signals every process of a job: the program may have died of it before this one has heard.
+    if exit.status.code() != Some(0) {
+        std::thread::sleep(HEARSAY);
+    }
+    let stopped = control.is_stopped();
     let succeeded = matches!(end, Some(Message::Done(_))) && exit.status.success();
     let environment = environment(job.threads as u32, job.device);
     let status = exit.status.into_raw();
-    placed.set_done(&Done { started, status, end, expired, cost: exit.cost, environment })?;
+    placed.set_done(&Done { started, status, end, stopped, expired, cost: exit.cost, environment })?;
     Ok(succeeded)
 }
 

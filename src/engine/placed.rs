@@ -16,7 +16,7 @@
 //! slurm.out         what came before the worker: lines of set-up
 //! ```
 
-use super::job::{Failure, Job, Message};
+use super::job::{Job, Message};
 use crate::action::{Cost, Environment};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,8 @@ pub(super) struct Done {
     pub status: i32,
     /// The worker's last words.
     pub end: Option<Message>,
+    /// It was asked to stop.
+    pub stopped: bool,
     /// It was told that its time was nearly over, and saved what it had.
     pub expired: bool,
     pub cost: Cost,
@@ -67,9 +69,9 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// It was asked to stop before it was ready.
+    /// It was asked to stop before it was ready. A program may have heard the request itself, and have failed by it.
     pub(super) fn was_stopped(&self) -> bool {
-        matches!(self.end, Some(Message::Failed { why: Failure::Cancelled, .. }))
+        self.stopped && !matches!(self.end, Some(Message::Done(_)))
     }
 }
 
@@ -215,6 +217,7 @@ mod tests {
             started: Started { start: start.to_owned(), job: "7".to_owned(), node: "n1".to_owned() },
             status: 0,
             end: None,
+            stopped: false,
             expired: false,
             cost: Cost::default(),
             environment: crate::engine::environment(1, Device::Cpu),

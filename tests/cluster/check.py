@@ -211,7 +211,7 @@ class Failures:
         """a command that needs more memory than it asked for"""
         if not self.cluster.cgroups:
             return "SKIPPED: no cgroups here"
-        script = "python3 -c 'x = bytearray(600 << 20); print(len(x))'"
+        script = "python3 -c 'x = bytes([1]) * (600 << 20); print(len(x))'"
         folder = self.folder("memory", COMMAND).run("--set", f"script={script}", code=1)
         error = folder.error("work")
         expect("memory" in error, error)
