@@ -7,6 +7,7 @@ Needs tmux. Makes its runs in a folder of its own.
 
 import argparse
 import html
+import os
 import pathlib
 import re
 import subprocess
@@ -78,10 +79,16 @@ def svg(lines, columns):
 
 
 def tmux(*words):
-    return subprocess.run(["tmux", "-L", "pictures", *words], check=True, capture_output=True, text=True).stdout
+    return subprocess.run(["tmux", "-L", SERVER, *words], check=True, capture_output=True, text=True).stdout
+
+
+# A server that was told to end may take a moment to: each picture has its own.
+SERVER = ""
 
 
 def scene(columns, lines, typed, env):
+    global SERVER
+    SERVER = f"pictures-{os.getpid()}-{columns}x{lines}-{time.monotonic_ns()}"
     tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines), "-c", str(env), "env", "-i",
          f"PATH={env}/bin:/usr/bin:/bin", f"HOME={env}", "TERM=screen-256color", "PS1=$ ", "bash", "--norc")
     for command, shown in typed:
