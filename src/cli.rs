@@ -116,7 +116,7 @@ enum Command {
     Report(report::Args),
     /// Open a shell in the work directory of a command stage, made again as a run gave it to its program
     Shell(shell::Args),
-    /// Copy an output of the newest run that has it
+    /// Copy an output of the newest run that has its stage
     Get(get::Args),
     /// Predict expression with a model folder
     Predict(predict::Args),

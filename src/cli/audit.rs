@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
     after_help = "Examples:\n  cistage audit results/metrics.json\n  cistage audit evaluate.metrics --verify\n  cistage audit results/model --export ro-crate --output crate"
 )]
 pub(super) struct Args {
-    /// Any file (a copy under another name works), a digest or 8 and more hex digits of one, STAGE.PORT of the newest run, or a run id
+    /// Any file (a copy under another name works), a digest or 8 and more hex digits of one, STAGE.PORT of the newest run that has the stage, or a run id
     #[arg(value_name = "TARGET")]
     target: String,
     /// The form of the lineage
@@ -69,6 +69,9 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let trusted = super::keys::trusted(&args.trusted_key)?;
     let cache = app.read_cache()?;
     let audit = provenance::audit(&cache, &args.target)?;
+    if let Some(note) = audit.note() {
+        app.printer.note(note);
+    }
     if let (Some(form), Some(output)) = (args.export, &args.output) {
         super::export::write(app, &cache, &audit, form, output)?;
     }

@@ -2,7 +2,6 @@
 
 use super::App;
 use super::exit::CliError;
-use crate::artifact::Artifact;
 use crate::cache::{Cache, CacheError, RunRecord, StepRecord};
 use crate::device::Device;
 use crate::event::Outcome;
@@ -10,6 +9,7 @@ use crate::huge_pages;
 use crate::model::device;
 use crate::name::RunId;
 use crate::pipeline::{self, Options, Plan};
+use crate::provenance::{self, Named};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -230,15 +230,17 @@ fn no_runs(cache: &Cache) -> CliError {
     )
 }
 
-/// The step and the artifact that `STAGE.PORT` names in the newest run that has it.
-pub(super) fn output_named(cache: &Cache, text: &str) -> Result<(RunRecord, StepRecord, Artifact), CliError> {
+/// The output that `STAGE.PORT` names in the newest run that has the stage.
+pub(super) fn output_named(cache: &Cache, text: &str) -> Result<Named, CliError> {
     // A branch may hold dots (`finetune@rate=0.1.model`): the port follows the last one.
     let (stage, port) = text.rsplit_once('.').ok_or_else(|| {
         CliError::input_with_help(format!("{text:?} names no output"), "write STAGE.PORT, as in `evaluate.metrics`")
     })?;
+    if let Some(found) = provenance::named(cache, text)? {
+        return Ok(found);
+    }
     let done = |step: &StepRecord| step.stage.as_str() == stage && matches!(step.outcome, Outcome::Ran | Outcome::Hit);
-    let run = newest_run(cache, |run| run.steps.iter().any(done))?;
-    let Some(run) = run else {
+    let Some(run) = newest_run(cache, |run| run.steps.iter().any(done))? else {
         let newest = run_named(cache, None)?;
         let names: Vec<&str> = newest.steps.iter().map(|s| s.stage.as_str()).collect();
         return Err(CliError::input_with_help(
@@ -246,13 +248,10 @@ pub(super) fn output_named(cache: &Cache, text: &str) -> Result<(RunRecord, Step
             format!("the newest run has: {}", names.join(", ")),
         ));
     };
-    let step = run.steps.iter().find(|step| done(step)).expect("the run was chosen for this step").clone();
-    let Some(artifact) = step.outputs.get(port).cloned() else {
-        let ports: Vec<&str> = step.outputs.keys().map(|p| p.as_str()).collect();
-        return Err(CliError::input_with_help(
-            format!("stage {stage} has no output {port:?}"),
-            format!("it has: {}", ports.join(", ")),
-        ));
-    };
-    Ok((run, step, artifact))
+    let outputs = run.steps.iter().filter(|step| done(step)).flat_map(|step| step.outputs.keys());
+    let ports: Vec<&str> = outputs.map(|p| p.as_str()).collect();
+    Err(CliError::input_with_help(
+        format!("stage {stage} has no output {port:?}"),
+        format!("it has: {}", ports.join(", ")),
+    ))
 }

@@ -99,9 +99,11 @@ fn step_named(cache: &Cache, args: &Args) -> Result<(RunRecord, StepRecord), Cli
     let run = if args.run.is_some() {
         run_named(cache, args.run.as_deref())?
     } else {
-        // A run that left it out, or was skipped before it, says nothing of it.
-        let began = |step: &StepRecord| !matches!(step.outcome, Outcome::Skipped);
-        match newest_run(cache, |run| run.steps.iter().find(is_meant).is_some_and(began))? {
+        // A run that left it out, or was skipped before it, says nothing of it. One that has it in branches does.
+        let began = |step: &StepRecord| {
+            (is_meant(&step) || step.stage.base() == args.stage) && !matches!(step.outcome, Outcome::Skipped)
+        };
+        match newest_run(cache, |run| run.steps.iter().any(began))? {
             Some(run) => run,
             None => run_named(cache, None)?,
         }

@@ -12,6 +12,7 @@ mod kill;
 mod layers;
 mod leakage;
 mod lineage;
+mod named;
 mod pages;
 mod readme;
 mod secrets;
