@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 mod command;
 mod diagnostics;
+mod foreign;
 mod graph;
 mod growth;
 mod kinds;

@@ -1,6 +1,7 @@
 //! `command` stages: what the plan adds to what the user wrote, so that the key holds all that the program sees.
 
 use super::diagnostics::{Diagnostics, Span};
+use super::foreign::{self, Foreign, Known};
 use super::nearest::suggestion;
 use super::node::{Content, Entry, Node};
 use super::params::{Params, is_name};
@@ -138,35 +139,14 @@ pub fn refuse_in_inputs(inputs: &Node, key: &str, problems: &mut Diagnostics<'_>
     }
 }
 
-/// The placeholder of another tool that a text begins with, our word for its kind, and its name where it has one.
-fn foreign(text: &str) -> Option<(&str, &'static str, Option<&str>)> {
-    let rest = &text[1..];
-    // No further than a name goes.
-    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c))?;
-    let inside = &rest[..end];
-    if !rest[end..].starts_with('}') {
-        return None;
-    }
-    let (kind, name) = match inside.split_once('.') {
-        Some((kind, name)) => (kind, Some(name)),
-        None => (inside, None),
-    };
-    let kind = match kind {
-        "input" | "inputs" => "in",
-        "output" | "outputs" => "out",
-        // Without a name it may be anything.
-        "params" | "wildcards" if name.is_some() => "param",
-        _ => return None,
-    };
-    Some((&text[..inside.len() + 2], kind, name))
-}
-
 /// All extensions of a file's name, `.tsv.gz`; empty where it has none.
 pub fn ending(path: &str) -> &str {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let first = name.char_indices().skip(1).find(|(_, c)| *c == '.');
     first.map_or("", |(at, _)| &name[at..])
 }
+
+type Find = for<'t> fn(&'t str, &Known<'_>) -> Vec<Foreign<'t>>;
 
 struct Scan<'a, 't> {
     spec: &'a StageSpec,
@@ -181,7 +161,7 @@ impl Scan<'_, '_> {
     fn script(&mut self, text: &str, span: Span) {
         let lines: Vec<&str> = text.split('\n').collect();
         let before = self.problems.count();
-        self.foreign(text, span, &lines);
+        self.foreign(text, span, &lines, foreign::in_script);
         let pieces = match shell::pieces(text) {
             Ok(pieces) => pieces,
             Err(trouble) => {
@@ -211,34 +191,23 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// Refuses placeholders as Snakemake has them, where bash would take them for text: `{input.rows}`, `{output}`.
-    fn foreign(&mut self, text: &str, span: Span, lines: &[&str]) {
-        let places = text.match_indices('{').filter_map(|(at, _)| Some((at, foreign(&text[at..])?)));
-        for (at, (written, kind, name)) in places.take(ENOUGH) {
-            let known: Vec<&str> = match kind {
-                "in" => self.ports.iter().copied().collect(),
-                "out" => self.spec.out.iter().flatten().map(|(port, _)| port.as_str()).collect(),
-                _ => self.params.0.keys().map(String::as_str).collect(),
-            };
-            // Braces inside quotes may be a program's own: refused there only where the name is one of ours.
-            let is_ours = match name {
-                Some(name) => known.contains(&name),
-                None => shell::is_bare(text, at, written) && !known.is_empty(),
-            };
-            if is_ours {
-                let meant = name.or(known.first().copied()).unwrap_or_default();
-                let span = self.problems.line_of(span, lines, text[..at].matches('\n').count() + 1);
-                self.problems
-                    .at(span, format!("`{written}` is no placeholder, and would stay as it is"))
-                    .help(format!("did you mean `{{{kind}.{meant}}}`?"));
-            }
+    /// Refuses placeholders as other tools have them.
+    fn foreign(&mut self, text: &str, span: Span, lines: &[&str], find: Find) {
+        let known = Known {
+            inputs: self.ports.iter().copied().collect(),
+            outputs: self.spec.out.iter().flatten().map(|(port, _)| port.as_str()).collect(),
+            params: self.params.0.keys().map(String::as_str).collect(),
+        };
+        for Foreign { at, written, help } in find(text, &known) {
+            let span = self.problems.line_of(span, lines, text[..at].matches('\n').count() + 1);
+            self.problems.at(span, format!("`{written}` is no placeholder, and would stay as it is")).help(help);
         }
     }
 
     /// Checks every placeholder of an argument; other braces are the program's own.
     fn argument(&mut self, text: &str, span: Span) {
         let before = self.problems.count();
-        self.foreign(text, span, &[]);
+        self.foreign(text, span, &[], foreign::in_argument);
         for (at, _) in text.match_indices('{') {
             if self.problems.count() > before + ENOUGH {
                 return;
