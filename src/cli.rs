@@ -25,6 +25,7 @@ mod live;
 mod man;
 mod metrics;
 mod metrics_diff;
+mod missing;
 mod pins;
 mod plan;
 mod predict;
@@ -163,7 +164,10 @@ pub fn main() -> u8 {
     if let Some(job) = job(std::env::args_os()) {
         return crate::engine::worker(&job);
     }
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return missing::report(&error),
+    };
     let global = args.global;
     let printer = Printer::new(global.format, global.color, global.quiet);
     if let Some(directory) = &global.directory

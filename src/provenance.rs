@@ -39,8 +39,8 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use compared::compared;
-pub use difference::{Because, differences, in_words};
+pub use compared::{Again, compared};
+pub use difference::{Because, GIVEN_UP, brief, differences, ending, in_words};
 pub use downstream::{Derived, Downstream, downstream};
 pub use export::{Document, Facts, document, ro_crate};
 pub use history::{Earlier, History};

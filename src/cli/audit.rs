@@ -2,7 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
-use super::printer::{Style, table};
+use super::printer::{Style, counted, table};
 use crate::engine::{Purpose, Rerun};
 use crate::provenance::{self, Audit, Counting, Derived, Downstream, ProvenanceError, SourceState, Verified, Vouched};
 use serde_json::json;
@@ -159,11 +159,15 @@ fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
     if verified.given_up > 0 {
         let word = printer.paint("note:", Style::Note);
         printer.line(&format!(
-            "{word} the bytes of {} objects were given up by `cache gc`; a run makes them again",
-            verified.given_up
+            "{word} the bytes of {} were given up by `cache gc`; a run makes them again",
+            counted(verified.given_up as usize, "object")
         ))?;
     }
-    printer.line(&format!("{verdict}: {} objects and {} records read again", verified.objects, verified.records))
+    printer.line(&format!(
+        "{verdict}: {} and {} read again",
+        counted(verified.objects as usize, "object"),
+        counted(verified.records as usize, "record")
+    ))
 }
 
 fn print_vouched(app: &App, vouched: &Vouched) -> Result<(), CliError> {
@@ -208,7 +212,7 @@ fn print_downstream(app: &App, downstream: &Downstream) -> Result<(), CliError> 
     let rows: Vec<Vec<String>> = downstream.made.iter().map(row).collect();
     printer.document(&table(&rows, &[]))?;
     let runs = downstream.runs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    printer.line(&format!("used in {} runs: {runs}", downstream.runs.len()))
+    printer.line(&format!("used in {}: {runs}", counted(downstream.runs.len(), "run")))
 }
 
 impl From<ProvenanceError> for CliError {

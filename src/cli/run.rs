@@ -63,6 +63,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if args.dry_run {
         return plan::show(app, &plan, &args.force);
     }
+    app.warn_of(&plan);
     let key = args.sign.then(|| args.key.secret()).transpose()?;
     let cache = app.open_cache()?;
     let interrupt = super::interrupt::on_signals()?;

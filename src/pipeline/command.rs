@@ -2,10 +2,13 @@
 
 use super::diagnostics::{Diagnostics, Span};
 use super::foreign::{self, Foreign, Known};
+use super::matrix::Axis;
 use super::nearest::suggestion;
 use super::node::{Content, Entry, Node};
+use super::not_yaml::joined;
 use super::params::{Params, is_name};
 use super::spec::StageSpec;
+use super::unused::mentions;
 use crate::stages::shell::{self, Piece, Place};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,9 +74,10 @@ pub fn complete(
             format!("remove it: `{{param.{key}}}` in `run` is the pipeline's parameter `{key}` already")
         } else {
             let known = suggestion(key, KEYS, "its parameters");
-            match STAGE_KEYS.contains(&key.as_str()) {
-                true => known,
-                false => format!(
+            match joined(key, &KEYS) {
+                Some(help) => help,
+                None if STAGE_KEYS.contains(&key.as_str()) => known,
+                None => format!(
                     "{known}; a value for the program stands under `params:`, and is `{{param.{key}}}` in `run`"
                 ),
             }
@@ -91,7 +95,7 @@ pub fn complete(
     }
     let mut values = BTreeMap::new();
     let mut scan = Scan { spec, ports, params, values: &mut values, problems };
-    if let Some(run) = with.get("run") {
+    if let Some(run) = with.get("run").filter(|run| is_text(&run.value, scan.problems)) {
         scan.script(run.value.text().unwrap_or_default(), run.value.span);
         scan.shell_names(run.value.text().unwrap_or_default(), run.value.span, with);
     }
@@ -125,6 +129,30 @@ pub fn complete(
         map.insert("secrets".to_owned(), json(serde_json::to_value(secrets)));
     }
     Some(map)
+}
+
+/// Whether `run` is text; a text that begins with a brace is a map to YAML.
+fn is_text(run: &Node, problems: &mut Diagnostics<'_>) -> bool {
+    if !matches!(run.content, Content::Map(_) | Content::List(_)) {
+        return true;
+    }
+    let found = run.describe();
+    problems
+        .at(run.span, format!("`run` is text, not {found}"))
+        .help("what begins with `{` or `[` is a map or a list to YAML: put quotes around all of it, or use `run: |`");
+    false
+}
+
+/// Refuses to vary a parameter of the pipeline that the command has no use for: all branches would do the same.
+pub fn refuse_unused(spec: &StageSpec, axes: &[Axis], params: &Params, problems: &mut Diagnostics<'_>) {
+    let varied = axes.iter().filter(|axis| params.0.contains_key(&axis.key) && !KEYS.contains(&axis.key.as_str()));
+    // Of one that an input would have to vary over, more is said elsewhere.
+    for axis in varied.filter(|axis| !mentions(&spec.with, &axis.key) && !mentions(&spec.inputs, &axis.key)) {
+        let text = if spec.with.get("argv").is_some() { "argv" } else { "run" };
+        problems
+            .at(axis.key_span, format!("`matrix` varies `{}`, which nothing in `{text}` uses", axis.key))
+            .help(format!("write `{{param.{}}}` where its value belongs", axis.key));
+    }
 }
 
 /// Refuses inputs that would have to vary with a command's matrix: they are the same in all its branches.

@@ -68,10 +68,14 @@ fn absence(step: &StepRecord) -> &'static str {
 }
 
 fn in_branches(target: &str, stage: &StageName, port: &PortName, run: &RunRecord, branches: &[&StepRecord]) -> String {
-    let with_it = branches.iter().filter(|step| succeeded(step) && step.outputs.contains_key(port));
-    let names: Vec<String> = with_it.map(|step| format!("{}.{port}", step.stage)).collect();
+    let made = branches.iter().filter(|step| succeeded(step));
+    let all: Vec<(&PortName, String)> =
+        made.flat_map(|step| step.outputs.keys().map(|made| (made, format!("{}.{made}", step.stage)))).collect();
+    // Those of the wanted port, or, where there is none, the others.
+    let any = all.iter().any(|(made, _)| *made == port);
+    let names: Vec<String> = all.into_iter().filter(|(made, _)| !any || *made == port).map(|(_, name)| name).collect();
     let names = match names.len().saturating_sub(MOST_LISTED) {
-        0 if names.is_empty() => format!("none of them made {port}"),
+        0 if names.is_empty() => "none of them made an output".to_owned(),
         0 => format!("name one of {}", names.join(", ")),
         more => format!("name one of {} and {more} more", names[..MOST_LISTED].join(", ")),
     };

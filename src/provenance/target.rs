@@ -166,10 +166,22 @@ impl Search<'_> {
         }
         if let Some((key, artifact, text)) = self.text(digest)? {
             let lineage = self.made(key, &artifact)?;
-            return Ok(Some(Audit::Artifact { lineage, part: None, text: Some(text), used_by: Vec::new(), note: None }));
+            return Ok(Some(Audit::Artifact {
+                lineage,
+                part: None,
+                text: Some(text),
+                used_by: Vec::new(),
+                note: None,
+            }));
         }
         if let Some((source, used_by)) = self.source(digest)? {
-            return Ok(Some(Audit::Artifact { lineage: Lineage::Source(source), part: None, text: None, used_by, note: None }));
+            return Ok(Some(Audit::Artifact {
+                lineage: Lineage::Source(source),
+                part: None,
+                text: None,
+                used_by,
+                note: None,
+            }));
         }
         for record in newest_first(self.cache.records()?) {
             for folder in record.outputs.values().filter(|output| output.layout == Layout::Tree) {

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod caching;
+mod differences;
 mod docs;
 mod engine;
 mod failing;

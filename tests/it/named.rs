@@ -20,7 +20,8 @@ fn a_stage_that_has_branches_now_is_not_answered_from_before_it_had() {
     ws.run(&[]);
     ws.write("p.yaml", pipeline("matrix: { x: [1, 2] }", "true"));
     ws.run(&[]);
-    for command in [&["audit", "evaluate.metrics"][..], &["get", "evaluate.metrics", "m.json"], &["shell", "evaluate"]] {
+    for command in [&["audit", "evaluate.metrics"][..], &["get", "evaluate.metrics", "m.json"], &["shell", "evaluate"]]
+    {
         let refused = ws.cistage(command);
         assert_eq!(refused.code, 2, "{command:?} {}", refused.stdout);
         for branch in ["evaluate@x=1", "evaluate@x=2"] {
