@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 mod chain;
 mod claim;
@@ -103,6 +104,8 @@ pub struct Cache {
     /// What rows have in common, as far as it was counted: part of the index.
     overlaps: Option<PathBuf>,
     gate: Gate,
+    /// What was given up, read when something is first found missing.
+    given_up: OnceLock<BTreeSet<Digest>>,
     /// `None` where the cache is open for reading alone.
     session: Option<Session>,
 }
@@ -119,8 +122,21 @@ struct Counted<T> {
 pub enum Lookup {
     /// Every output object and the log are there, with the right bytes.
     Hit(Served),
-    /// No record, or one whose outputs are not all there any more: `damage` says which.
-    Miss { damage: Vec<String> },
+    /// No record, or one whose outputs are not all there any more: `damage` says which were lost, beside those that
+    /// `cache gc` gave up.
+    Miss { damage: Vec<String>, given_up: bool },
+}
+
+impl Lookup {
+    /// Nothing is recorded, or nothing is wanted.
+    pub const NONE: Self = Self::Miss { damage: Vec::new(), given_up: false };
+}
+
+/// What of an action is not there any more.
+#[derive(Default)]
+struct Gaps {
+    damage: Vec<String>,
+    given_up: bool,
 }
 
 /// What asking for the right to execute a key gave: somebody else may have finished it meanwhile.
@@ -173,6 +189,7 @@ impl Cache {
             runs: Runs::new(&root),
             texts: Texts::new(&root),
             gate: Gate::new(&root),
+            given_up: OnceLock::new(),
             overlaps: index.as_ref().map(|index| index.join("overlaps")),
             ledger: Ledger::new(index, &root),
             session,
@@ -202,9 +219,9 @@ impl Cache {
 
     /// Whether all bytes of an artifact are there, and right.
     pub fn holds(&self, artifact: &Artifact) -> Result<bool, CacheError> {
-        let mut damage = Vec::new();
-        self.check(artifact, "", &mut damage)?;
-        Ok(damage.is_empty())
+        let mut gaps = Gaps::default();
+        self.check(artifact, "", &mut gaps)?;
+        Ok(gaps.damage.is_empty() && !gaps.given_up)
     }
 
     /// Says that this process relies on what these actions made. While the passage lives, nothing is given up; of what is
@@ -220,48 +237,51 @@ impl Cache {
     pub fn lookup(&self, key: ActionKey) -> Result<Lookup, CacheError> {
         let record: Served = match self.records.read(key, &self.ledger)? {
             Found::Record(record) => record,
-            Found::Missing => return Ok(Lookup::Miss { damage: Vec::new() }),
+            Found::Missing => return Ok(Lookup::NONE),
             Found::Damaged(what) => {
                 if self.session.is_some() {
                     self.records.set_aside(key);
                 }
-                return Ok(Lookup::Miss { damage: vec![format!("the record of {} {what}", key.0.short())] });
+                let damage = vec![format!("the record of {} {what}", key.0.short())];
+                return Ok(Lookup::Miss { damage, given_up: false });
             }
         };
-        let mut damage = Vec::new();
+        let mut gaps = Gaps::default();
         for (port, output) in &record.outputs {
-            self.check(output, &format!("output {port}"), &mut damage)?;
+            self.check(output, &format!("output {port}"), &mut gaps)?;
         }
         if let Some(log) = &record.log {
-            self.check(log, "the log", &mut damage)?;
+            self.check(log, "the log", &mut gaps)?;
         }
-        self.check_object(key.0, "the manifest", &mut damage)?;
-        Ok(if damage.is_empty() { Lookup::Hit(record) } else { Lookup::Miss { damage } })
+        self.check_object(key.0, "the manifest", &mut gaps)?;
+        let Gaps { damage, given_up } = gaps;
+        Ok(if damage.is_empty() && !given_up { Lookup::Hit(record) } else { Lookup::Miss { damage, given_up } })
     }
 
     /// Checks all objects of an artifact, and says which are not there.
-    fn check(&self, artifact: &Artifact, what: &str, damage: &mut Vec<String>) -> Result<(), CacheError> {
-        let sound = self.check_object(artifact.digest, what, damage)?;
+    fn check(&self, artifact: &Artifact, what: &str, gaps: &mut Gaps) -> Result<(), CacheError> {
+        let sound = self.check_object(artifact.digest, what, gaps)?;
         if artifact.layout == Layout::Tree && sound {
             match self.tree(artifact.digest) {
                 Ok(entries) => {
                     for entry in entries {
-                        self.check_object(entry.digest, &format!("{} of {what}", entry.path), damage)?;
+                        self.check_object(entry.digest, &format!("{} of {what}", entry.path), gaps)?;
                     }
                 }
-                Err(CacheError::Unusable(why)) => damage.push(format!("{what}: {why}")),
+                Err(CacheError::Unusable(why)) => gaps.damage.push(format!("{what}: {why}")),
                 Err(e) => return Err(e),
             }
         }
         Ok(())
     }
 
-    fn check_object(&self, digest: Digest, what: &str, damage: &mut Vec<String>) -> Result<bool, CacheError> {
+    fn check_object(&self, digest: Digest, what: &str, gaps: &mut Gaps) -> Result<bool, CacheError> {
         let state = self.object_state(digest)?;
         match state {
             State::Sound => {}
-            State::Missing => damage.push(format!("{what} is missing (object {})", digest.short())),
-            State::Damaged => damage.push(format!("{what} is damaged (object {})", digest.short())),
+            State::Missing if self.was_given_up(digest)? => gaps.given_up = true,
+            State::Missing => gaps.damage.push(format!("{what} is missing (object {})", digest.short())),
+            State::Damaged => gaps.damage.push(format!("{what} is damaged (object {})", digest.short())),
         }
         Ok(state == State::Sound)
     }

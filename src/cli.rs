@@ -25,6 +25,7 @@ mod live;
 mod man;
 mod metrics;
 mod metrics_diff;
+mod missing;
 mod pins;
 mod plan;
 mod predict;
@@ -116,7 +117,7 @@ enum Command {
     Report(report::Args),
     /// Open a shell in the work directory of a command stage, made again as a run gave it to its program
     Shell(shell::Args),
-    /// Copy an output of the newest run that has it
+    /// Copy an output of the newest run that has its stage
     Get(get::Args),
     /// Predict expression with a model folder
     Predict(predict::Args),
@@ -166,7 +167,10 @@ pub fn main() -> u8 {
     if let Some(folder) = detached_job(std::env::args_os()) {
         return crate::engine::detached(&folder);
     }
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return missing::report(&error),
+    };
     let global = args.global;
     let printer = Printer::new(global.format, global.color, global.quiet);
     if let Some(directory) = &global.directory

@@ -55,7 +55,7 @@ pub use environment::environment;
 pub use estimate::is_worth_it as can_be_estimated;
 pub use interrupt::Interrupt;
 pub use planner::{StepPlan, Verdict, plan};
-pub use reproduce::{Reproduced, reproduce};
+pub use reproduce::{Reproduced, manifest_again, reproduce};
 pub use rerun::{Again, Purpose, Rerun, rerun};
 pub use run::run;
 pub use text_form::{text_form, write_text};

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 mod command;
 mod diagnostics;
+mod foreign;
 mod graph;
 mod growth;
 mod kinds;
@@ -27,6 +28,7 @@ mod schema;
 mod sniff;
 mod source;
 mod spec;
+mod unused;
 mod wiring;
 
 use diagnostics::Diagnostics;
@@ -66,6 +68,8 @@ pub struct Plan {
     pub verify_always: bool,
     /// Published path -> output.
     pub publish: BTreeMap<String, (StageName, PortName)>,
+    /// What is right, and most likely not meant.
+    pub warnings: Vec<String>,
 }
 
 impl Plan {
@@ -163,6 +167,7 @@ fn plan_of(file: &Path, text: String, options: &Options, look: sniff::Look) -> R
         return Err(problems.finish());
     }
     let stem = || file.file_stem().map_or_else(|| "pipeline".to_owned(), |stem| stem.to_string_lossy().into_owned());
+    let warnings = unused::parameters(&spec);
     Ok(Plan {
         name: spec.name.unwrap_or_else(stem),
         about: spec.about,
@@ -170,6 +175,7 @@ fn plan_of(file: &Path, text: String, options: &Options, look: sniff::Look) -> R
         params: params.0,
         steps: built.steps,
         publish: built.publish,
+        warnings,
         verify_always: spec.verify_always,
         text,
     })

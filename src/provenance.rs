@@ -13,6 +13,7 @@
 //! makers       which actions made some bytes
 //! leakage      what evaluation rows share with training rows
 //! mermaid      the tree as a drawing
+//! named        the output that `STAGE.PORT` names
 //! render       the tree for people
 //! verify       every object and record of a lineage, read again
 //! ```
@@ -28,6 +29,7 @@ mod leakage;
 mod lineage;
 mod makers;
 mod mermaid;
+mod named;
 mod render;
 mod signature;
 mod signed;
@@ -37,14 +39,15 @@ mod verify;
 #[cfg(test)]
 mod tests;
 
-pub use compared::compared;
-pub use difference::{Because, differences, in_words};
+pub use compared::{Again, compared};
+pub use difference::{Because, GIVEN_UP, brief, differences, ending, in_words};
 pub use downstream::{Derived, Downstream, downstream};
 pub use export::{Document, Facts, document, ro_crate};
 pub use history::{Earlier, History};
 pub use leakage::{Counting, EVALUATIONS, Leakage, Seen, leakage, lineages};
 pub use lineage::{Lineage, Made, MadeBy, SourceFile};
 pub use mermaid::{escaped as mermaid_text, mermaid};
+pub use named::{Named, named};
 pub use render::render;
 pub use signature::{Public, Secret};
 pub use signed::{Vouched, sign_run, vouched};

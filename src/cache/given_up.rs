@@ -38,6 +38,15 @@ impl Cache {
         Ok(durable::replace(&temp, &folder.join(name).with_extension("json"), &seal::seal(given_up))?)
     }
 
+    /// Whether an object that is missing was given up, as far as was known when this was first asked.
+    pub(super) fn was_given_up(&self, digest: Digest) -> io::Result<bool> {
+        if let Some(known) = self.given_up.get() {
+            return Ok(known.contains(&digest));
+        }
+        let known = self.given_up()?;
+        Ok(self.given_up.get_or_init(|| known).contains(&digest))
+    }
+
     /// Every object that was ever given up; some may have been made again. Records that can't be read are left out: what
     /// they name counts as missing.
     pub fn given_up(&self) -> io::Result<BTreeSet<Digest>> {

@@ -109,7 +109,7 @@ impl Bench {
     fn damage(&self) -> Vec<String> {
         match self.cache.lookup(self.key()).expect("reads") {
             Lookup::Hit(_) => vec!["hit".to_owned()],
-            Lookup::Miss { damage } => damage,
+            Lookup::Miss { damage, .. } => damage,
         }
     }
 
@@ -298,7 +298,7 @@ fn a_cache_that_is_not_there_reads_as_empty_and_stays_away() {
     let dir = tempfile::tempdir().expect("a temporary folder");
     let root = dir.path().join("none");
     let cache = Cache::open_read_only(&root).expect("opens");
-    assert!(matches!(cache.lookup(manifest("a", &[]).key()), Ok(Lookup::Miss { damage }) if damage.is_empty()));
+    assert!(matches!(cache.lookup(manifest("a", &[]).key()), Ok(Lookup::Miss { damage, .. }) if damage.is_empty()));
     assert!(cache.runs().expect("reads").is_empty() && cache.records().expect("reads").is_empty());
     assert!(cache.makers(Digest::of(b"x")).expect("reads").is_empty());
     assert!(matches!(cache.put_bytes(b"x"), Err(CacheError::Unusable(_))));
@@ -311,7 +311,7 @@ fn reading_alone_leaves_a_damaged_object_where_it_is() {
     let bench = Bench::new();
     bench.overwrite(&bench.object("rows"), b"other");
     let cache = Cache::open_read_only(bench.cache.root()).expect("opens");
-    assert!(matches!(cache.lookup(bench.key()), Ok(Lookup::Miss { damage }) if damage.len() == 1));
+    assert!(matches!(cache.lookup(bench.key()), Ok(Lookup::Miss { damage, .. }) if damage.len() == 1));
     assert!(bench.object("rows").exists());
 }
 

@@ -2,7 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
-use super::printer::{Style, table};
+use super::printer::{Style, counted, table};
 use crate::engine::{Purpose, Rerun};
 use crate::provenance::{self, Audit, Counting, Derived, Downstream, ProvenanceError, SourceState, Verified, Vouched};
 use serde_json::json;
@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
     after_help = "Examples:\n  cistage audit results/metrics.json\n  cistage audit evaluate.metrics --verify\n  cistage audit results/model --export ro-crate --output crate"
 )]
 pub(super) struct Args {
-    /// Any file (a copy under another name works), a digest or 8 and more hex digits of one, STAGE.PORT of the newest run, or a run id
+    /// Any file (a copy under another name works), a digest or 8 and more hex digits of one, STAGE.PORT of the newest run that has the stage, or a run id
     #[arg(value_name = "TARGET")]
     target: String,
     /// The form of the lineage
@@ -69,6 +69,9 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let trusted = super::keys::trusted(&args.trusted_key)?;
     let cache = app.read_cache()?;
     let audit = provenance::audit(&cache, &args.target)?;
+    if let Some(note) = audit.note() {
+        app.printer.note(note);
+    }
     if let (Some(form), Some(output)) = (args.export, &args.output) {
         super::export::write(app, &cache, &audit, form, output)?;
     }
@@ -156,11 +159,15 @@ fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
     if verified.given_up > 0 {
         let word = printer.paint("note:", Style::Note);
         printer.line(&format!(
-            "{word} the bytes of {} objects were given up by `cache gc`; a run makes them again",
-            verified.given_up
+            "{word} the bytes of {} were given up by `cache gc`; a run makes them again",
+            counted(verified.given_up as usize, "object")
         ))?;
     }
-    printer.line(&format!("{verdict}: {} objects and {} records read again", verified.objects, verified.records))
+    printer.line(&format!(
+        "{verdict}: {} and {} read again",
+        counted(verified.objects as usize, "object"),
+        counted(verified.records as usize, "record")
+    ))
 }
 
 fn print_vouched(app: &App, vouched: &Vouched) -> Result<(), CliError> {
@@ -205,7 +212,7 @@ fn print_downstream(app: &App, downstream: &Downstream) -> Result<(), CliError> 
     let rows: Vec<Vec<String>> = downstream.made.iter().map(row).collect();
     printer.document(&table(&rows, &[]))?;
     let runs = downstream.runs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    printer.line(&format!("used in {} runs: {runs}", downstream.runs.len()))
+    printer.line(&format!("used in {}: {runs}", counted(downstream.runs.len(), "run")))
 }
 
 impl From<ProvenanceError> for CliError {

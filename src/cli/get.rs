@@ -7,6 +7,7 @@ use super::select::{check_writable, check_writable_file, output_named};
 use crate::artifact::{Format, Layout};
 use crate::data::DataError;
 use crate::engine::{text_form, write_text};
+use crate::provenance::Named;
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
@@ -22,7 +23,10 @@ pub(super) struct Args {
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.memo_cache()?;
-    let (run, _, artifact) = output_named(&cache, &args.output)?;
+    let Named { run, artifact, note, .. } = output_named(&cache, &args.output)?;
+    if let Some(note) = note {
+        app.printer.note(&note);
+    }
     let dest = if args.dest.is_dir() {
         args.dest.join(default_name(&args.output, artifact.format))
     } else {
@@ -51,7 +55,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         }
         None => cache.copy_out(&artifact, &dest)?,
     }
-    app.printer.note(&format!("{} of run {} -> {} ({})", args.output, run.run, dest.display(), bytes(artifact.bytes)));
+    app.printer.note(&format!("{} of run {run} -> {} ({})", args.output, dest.display(), bytes(artifact.bytes)));
     Ok(())
 }
 

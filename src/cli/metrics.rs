@@ -4,23 +4,27 @@ use super::App;
 use super::exit::CliError;
 use super::metrics_diff;
 use super::printer::{Style, table};
-use super::select::run_named;
+use super::select::{newest_run, run_named};
 use super::tensorboard;
 use crate::artifact::Format;
 use crate::cache::{Cache, RunRecord, StepRecord};
+use crate::event::RunOutcome;
 use crate::name::PortName;
 use crate::report::Comparison;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage metrics\n  cistage metrics diff\n  cistage metrics --csv > numbers.csv")]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Args {
-    /// A run id, a pipeline file or name [default: the newest run]
+    /// A run id, the start or the end of one, a pipeline file or name [default: the newest run]
     #[arg(value_name = "RUN|PIPELINE")]
     run: Option<String>,
+    /// This stage alone; without a branch, all branches of it
+    #[arg(long, value_name = "STAGE")]
+    stage: Option<String>,
     /// Print a table for spreadsheets
     #[arg(long)]
     csv: bool,
@@ -51,9 +55,15 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if let Some(dir) = &args.tensorboard {
         return tensorboard::write(app, &cache, &record, dir);
     }
-    let values = values(&cache, &record)?;
+    let mut values = values(&cache, &record)?;
+    if let Some(stage) = &args.stage {
+        values = of_stage(values, stage)?;
+    }
     let metrics = flat(&values);
     app.printer.one_form(args.csv)?;
+    if values.is_empty() {
+        app.printer.note(&without_numbers(&cache, &record)?);
+    }
     if app.printer.json {
         return app.printer.json(&json!({ "run": record.run, "stages": metrics }));
     }
@@ -66,6 +76,36 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     }
     app.printer.line(&format!("{}  {}", app.printer.paint(record.run.as_str(), Style::Bold), record.pipeline))?;
     print(app, &values)
+}
+
+/// Those of one stage, or of all of its branches.
+fn of_stage<'r>(values: Vec<Found<'r>>, stage: &str) -> Result<Vec<Found<'r>>, CliError> {
+    let names: BTreeSet<String> = values.iter().map(|(step, ..)| step.stage.to_string()).collect();
+    let is_meant = |step: &StepRecord| step.stage.as_str() == stage || step.stage.base() == stage;
+    let chosen: Vec<Found<'r>> = values.into_iter().filter(|(step, ..)| is_meant(step)).collect();
+    if chosen.is_empty() {
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        let help = if names.is_empty() { "no stage of it has".to_owned() } else { format!("those that have: {names}") };
+        return Err(CliError::input_with_help(format!("the run has no numbers of a stage {stage:?}"), help));
+    }
+    Ok(chosen)
+}
+
+/// Whether a run made or was served metrics.
+pub(super) fn has_numbers(run: &RunRecord) -> bool {
+    run.steps.iter().any(|step| step.outputs.values().any(|artifact| artifact.format == Format::Metrics))
+}
+
+/// Why a run has no numbers, and which of its pipeline has.
+fn without_numbers(cache: &Cache, record: &RunRecord) -> Result<String, CliError> {
+    let why = match record.outcome {
+        RunOutcome::Succeeded => "no stage of this run makes metrics",
+        RunOutcome::Failed => "the run failed before a stage made any",
+        RunOutcome::Cancelled => "the run was interrupted before a stage made any",
+    };
+    let other = newest_run(cache, |run| run.pipeline == record.pipeline && has_numbers(run))?;
+    let other = other.map(|run| format!("; the newest run of {} that has some: {}", run.pipeline, run.run));
+    Ok(format!("no numbers: {why}{}", other.unwrap_or_default()))
 }
 
 /// The numbers of every metrics artifact that the run made or was served.
@@ -116,8 +156,9 @@ fn flatten(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
         Value::Object(map) => map.iter().for_each(|(key, value)| flatten(&name(key), value, into)),
         Value::Array(items) if items.len() <= CURVE => {
             for (i, item) in items.iter().enumerate() {
-                // Bins are named by their number, other entries by their place.
-                let key = item.get("bin").map_or_else(|| i.to_string(), ToString::to_string);
+                // Bins and epochs are named by their number, other entries by their place.
+                let number = if prefix.ends_with("epochs") { item.get("epoch") } else { item.get("bin") };
+                let key = number.map_or_else(|| i.to_string(), ToString::to_string);
                 flatten(&name(&key), item, into);
             }
         }

@@ -11,10 +11,10 @@ use std::collections::BTreeSet;
 /// Show the numbers in which two runs differ
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The earlier run [default: the one of the same pipeline before the later]
+    /// The earlier run [default: the one of the same pipeline before the later that has numbers]
     #[arg(value_name = "OLD")]
     old: Option<String>,
-    /// The later run [default: the newest]
+    /// The later run [default: the newest that has numbers]
     #[arg(value_name = "NEW")]
     new: Option<String>,
     /// Print a table for spreadsheets, with the equal numbers too
@@ -38,7 +38,7 @@ impl Pair {
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
-    let (old, new) = two_runs(&cache, args.old.as_deref(), args.new.as_deref())?;
+    let (old, new) = two_runs(&cache, args.old.as_deref(), args.new.as_deref(), metrics::has_numbers)?;
     let pairs = pairs(&metrics::of_run(&cache, &old)?, &metrics::of_run(&cache, &new)?);
     app.printer.one_form(args.csv)?;
     if args.csv {

@@ -8,7 +8,7 @@ use crate::provenance::{self, Lineage};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// A file, a digest or 8 and more hex digits of one, STAGE.PORT of the newest run, or a run id; without it, the pins are listed
+    /// A file, a digest or 8 and more hex digits of one, STAGE.PORT of the newest run that has the stage, or a run id; without it, the pins are listed
     #[arg(value_name = "TARGET")]
     target: Option<String>,
 }
@@ -16,7 +16,7 @@ pub(super) struct Args {
 pub(super) fn pin(app: &App, args: &Args) -> Result<(), CliError> {
     let Some(target) = &args.target else { return list(app) };
     let cache = app.open_cache()?;
-    for artifact in artifacts(&provenance::audit(&cache, target)?, target)? {
+    for artifact in artifacts(app, &provenance::audit(&cache, target)?, target)? {
         let at = jiff::Timestamp::now().to_string();
         cache.pin(&Pin { artifact: artifact.clone(), target: target.clone(), at })?;
         app.printer.line(&format!("pinned {}  {}", artifact.digest.short(), artifact.format))?;
@@ -28,7 +28,7 @@ pub(super) fn unpin(app: &App, args: &Args) -> Result<(), CliError> {
     let Some(target) = &args.target else { return list(app) };
     let cache = app.open_cache()?;
     let mut any = false;
-    for artifact in artifacts(&provenance::audit(&cache, target)?, target)? {
+    for artifact in artifacts(app, &provenance::audit(&cache, target)?, target)? {
         if cache.unpin(artifact.digest)? {
             any = true;
             app.printer.line(&format!("unpinned {}  {}", artifact.digest.short(), artifact.format))?;
@@ -59,7 +59,10 @@ fn list(app: &App) -> Result<(), CliError> {
 }
 
 /// What a target names; a source file is the user's own, and lies outside the cache.
-fn artifacts(audit: &provenance::Audit, target: &str) -> Result<Vec<Artifact>, CliError> {
+fn artifacts(app: &App, audit: &provenance::Audit, target: &str) -> Result<Vec<Artifact>, CliError> {
+    if let Some(note) = audit.note() {
+        app.printer.note(note);
+    }
     let artifact = |lineage: &Lineage| match lineage {
         Lineage::Made(made) => Some(made.artifact.clone()),
         Lineage::Lost { artifact, .. } => Some(artifact.clone()),

@@ -2,7 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
-use super::printer::{Style, duration, table};
+use super::printer::{Style, counted, duration, table};
 use super::select::PipelineArgs;
 use crate::engine::{self, Interrupt, StepPlan, Verdict};
 use crate::pipeline::Plan;
@@ -33,6 +33,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
 }
 
 pub(super) fn show(app: &App, plan: &Plan, force: &[String]) -> Result<(), CliError> {
+    app.warn_of(plan);
     let cache = app.memo_cache()?;
     let steps = engine::plan(plan, &cache, force, &Interrupt::new())?;
     if app.printer.json {
@@ -90,13 +91,14 @@ fn total(steps: &[StepPlan]) -> String {
         (1, _) => ", and 1 stage of unknown time".to_owned(),
         (n, _) => format!(", and {n} stages of unknown time"),
     };
-    format!("{} stages: {} cached{saving}; {} to run{takes}{unknown}", steps.len(), hits.len(), others.len())
+    let all = counted(steps.len(), "stage");
+    format!("{all}: {} cached{saving}; {} to run{takes}{unknown}", hits.len(), others.len())
 }
 
 /// The first reason, and what an execution would go on from.
 fn reason(step: &StepPlan) -> String {
-    let reason = step.because.first().map(provenance::in_words);
-    reason.into_iter().chain(step.note.clone()).collect::<Vec<_>>().join("; ")
+    let reasons: Vec<String> = step.because.iter().map(provenance::in_words).collect();
+    provenance::brief(&reasons).into_iter().chain(step.note.clone()).collect::<Vec<_>>().join("; ")
 }
 
 /// The steps that are not served from the cache.

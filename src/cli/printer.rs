@@ -97,7 +97,7 @@ impl Printer {
     pub(super) fn csv(&self, rows: &[Vec<String>]) -> Result<(), CliError> {
         let mut out = csv::Writer::from_writer(io::stdout().lock());
         for row in rows {
-            out.write_record(row.iter().map(|cell| as_text(cell).into_owned())).map_err(io::Error::from)?;
+            out.write_record(row.iter().map(|cell| as_text(cell).into_owned())).map_err(as_io)?;
         }
         out.flush()?;
         Ok(())
@@ -145,6 +145,14 @@ impl Printer {
     }
 }
 
+/// The error below one of the csv crate, which hides its kind: a closed pipe is no failure.
+fn as_io(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
 /// A cell that a spreadsheet would take for a formula, with the mark that makes it text.
 fn as_text(cell: &str) -> Cow<'_, str> {
     let begins = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
@@ -152,7 +160,7 @@ fn as_text(cell: &str) -> Cow<'_, str> {
 }
 
 /// A line on stderr; where nobody can hear it, it is not said, and nothing else goes wrong.
-fn tell(line: std::fmt::Arguments<'_>) {
+pub(super) fn tell(line: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
@@ -235,6 +243,11 @@ fn visible(text: &str) -> usize {
         }
     }
     count
+}
+
+/// How many there are of something, whose plural has an `s`.
+pub(super) fn counted(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A size as people say it, in powers of 1024.

@@ -2,10 +2,11 @@
 
 use super::exit::CliError;
 use super::live::Live;
-use super::printer::{Printer, Style, bytes, duration};
+use super::printer::{Printer, Style, bytes, counted, duration};
 use super::progress::Pace;
 use crate::engine::Reporter;
 use crate::event::{Event, EventKind, Outcome, RunOutcome};
+use crate::provenance::brief;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Mutex, OnceLock};
@@ -67,7 +68,7 @@ impl TerminalReporter {
         let mut running = self.running.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match kind {
             EventKind::RunStarted { run, pipeline, stages } => {
-                self.say(&format!("run {run}: {pipeline}, {} stages", stages.len()));
+                self.say(&format!("run {run}: {pipeline}, {}", counted(stages.len(), "stage")));
                 if let Some(live) = &self.live {
                     live.begin(stages.iter().map(ToString::to_string).collect());
                 }
@@ -80,7 +81,7 @@ impl TerminalReporter {
                 }
                 drop(running);
                 if self.live.is_none() || self.verbose {
-                    let reason = because.first().map_or(String::new(), |b| format!("  ({b})"));
+                    let reason = brief(because).map_or(String::new(), |why| format!("  ({why})"));
                     self.say(&format!("  {:<7} {stage}{reason}", "start"));
                 }
             }

@@ -77,7 +77,8 @@ pub(super) fn print_access(app: &App, rerun: &Rerun) -> Result<(), CliError> {
         "no command is in this lineage; built-in stages read their inputs alone".to_owned()
     } else {
         let what = "read its inputs and software, and wrote its own folder alone";
-        format!("{}: each of {watched} commands {what}", printer.paint("all declared", Style::Good))
+        let who = if watched == 1 { "the command".to_owned() } else { format!("each of {watched} commands") };
+        format!("{}: {who} {what}", printer.paint("all declared", Style::Good))
     };
     printer.line(&verdict)
 }

@@ -79,6 +79,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     if args.dry_run {
         return plan::show(app, &plan, &args.force);
     }
+    app.warn_of(&plan);
     let key = args.sign.then(|| args.key.secret()).transpose()?;
     let site = app.site()?;
     let executor = args.executor.map_or(site.executor.unwrap_or_default(), |executor| match executor {

@@ -95,7 +95,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         app.printer.note(&format!("no {such} is recorded in {}", cache.root().display()));
         return Ok(());
     }
-    let header = ["run", "pipeline", "outcome", "ran", "hit", "failed", "took", "profiles"];
+    let header = ["run", "pipeline", "outcome", "ran", "hit", "failed", "took", "profiles, --set"];
     let mut rows = vec![header.iter().map(|h| app.printer.paint(h, Style::Dim)).collect::<Vec<_>>()];
     for record in &records {
         let style = if record.outcome == RunOutcome::Succeeded { Style::Good } else { Style::Bad };

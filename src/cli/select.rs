@@ -2,7 +2,6 @@
 
 use super::App;
 use super::exit::CliError;
-use crate::artifact::Artifact;
 use crate::cache::{Cache, CacheError, RunRecord, StepRecord};
 use crate::device::Device;
 use crate::event::Outcome;
@@ -10,6 +9,7 @@ use crate::huge_pages;
 use crate::model::device;
 use crate::name::RunId;
 use crate::pipeline::{self, Options, Plan};
+use crate::provenance::{self, Named};
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
@@ -113,6 +113,13 @@ impl App {
     }
 }
 
+impl App {
+    /// Says what is most likely not meant in a pipeline.
+    pub(super) fn warn_of(&self, plan: &Plan) {
+        plan.warnings.iter().for_each(|warning| self.printer.warning(warning));
+    }
+}
+
 /// Whether the disk is full, which is nobody's mistake.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
@@ -148,7 +155,7 @@ pub(super) fn newest_run(cache: &Cache, wanted: impl Fn(&RunRecord) -> bool) -> 
     Ok(None)
 }
 
-/// The run that a text names: a run id or the start of one, a pipeline file, or nothing for the newest.
+/// The run that a text names: a run id, its start or its end, a pipeline file, or nothing for the newest.
 pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, CliError> {
     let Some(text) = text else {
         return newest_run(cache, |_| true)?.ok_or_else(|| no_runs(cache));
@@ -156,14 +163,7 @@ pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, 
     let ids = cache.runs()?;
     let matching: Vec<&RunId> = ids.iter().filter(|id| id.as_str().starts_with(text)).collect();
     match matching[..] {
-        [id] => {
-            return cache.run(id)?.ok_or_else(|| {
-                CliError::input_with_help(
-                    format!("run {id} has no readable record"),
-                    "it is under way, was killed, or is damaged: `cistage cache verify` tells",
-                )
-            });
-        }
+        [id] => return readable(cache, id),
         [] => {}
         _ => {
             let list = matching.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
@@ -181,19 +181,46 @@ pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, 
     if let Some(run) = newest_run(cache, |run| run.pipeline == text)? {
         return Ok(run);
     }
-    Err(CliError::input_with_help(format!("there is no run {text:?}"), "`cistage runs` lists the runs"))
+    let ending: Vec<&RunId> =
+        ids.iter().filter(|id| text.len() >= LEAST_OF_AN_END && id.as_str().ends_with(text)).collect();
+    match ending[..] {
+        [id] => readable(cache, id),
+        [] => Err(CliError::input_with_help(format!("there is no run {text:?}"), "`cistage runs` lists the runs")),
+        _ => {
+            let list = ending.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
+            let message = format!("{text:?} is the end of several runs: {list}");
+            Err(CliError::input_with_help(message, "write more of it"))
+        }
+    }
 }
 
-/// An earlier and a later run: by default the newest, and the one of the same pipeline before it.
+/// Less of the end of a run's id names none.
+const LEAST_OF_AN_END: usize = 4;
+
+fn readable(cache: &Cache, id: &RunId) -> Result<RunRecord, CliError> {
+    cache.run(id)?.ok_or_else(|| {
+        CliError::input_with_help(
+            format!("run {id} has no readable record"),
+            "it is under way, was killed, or is damaged: `cistage cache verify` tells",
+        )
+    })
+}
+
+/// An earlier and a later run: by default the newest that is `wanted`, and the one of the same pipeline before it that is.
 pub(super) fn two_runs(
     cache: &Cache,
     old: Option<&str>,
     new: Option<&str>,
+    wanted: fn(&RunRecord) -> bool,
 ) -> Result<(RunRecord, RunRecord), CliError> {
-    let new = run_named(cache, new)?;
+    let chosen = if new.is_none() { newest_run(cache, wanted)? } else { None };
+    let new = match chosen {
+        Some(new) => new,
+        None => run_named(cache, new)?,
+    };
     let old = match old {
         Some(old) => run_named(cache, Some(old))?,
-        None => before(cache, &new)?.ok_or_else(|| {
+        None => before(cache, &new, wanted)?.ok_or_else(|| {
             CliError::input_with_help(
                 format!("there is no run of {} before {}", new.pipeline, new.run),
                 "name two runs, the earlier one first; `cistage runs` lists them",
@@ -203,11 +230,11 @@ pub(super) fn two_runs(
     Ok((old, new))
 }
 
-/// The run of the same pipeline that ended before this one.
-fn before(cache: &Cache, run: &RunRecord) -> Result<Option<RunRecord>, CliError> {
+/// The wanted run of the same pipeline that ended before this one.
+fn before(cache: &Cache, run: &RunRecord, wanted: fn(&RunRecord) -> bool) -> Result<Option<RunRecord>, CliError> {
     // Of one second, ids say nothing about the order: the list does.
     for id in cache.runs()?.into_iter().rev().skip_while(|id| *id != run.run).skip(1) {
-        let earlier = cache.run(&id)?.filter(|earlier| earlier.pipeline == run.pipeline);
+        let earlier = cache.run(&id)?.filter(|earlier| earlier.pipeline == run.pipeline && wanted(earlier));
         if earlier.is_some() {
             return Ok(earlier);
         }
@@ -230,15 +257,17 @@ fn no_runs(cache: &Cache) -> CliError {
     )
 }
 
-/// The step and the artifact that `STAGE.PORT` names in the newest run that has it.
-pub(super) fn output_named(cache: &Cache, text: &str) -> Result<(RunRecord, StepRecord, Artifact), CliError> {
+/// The output that `STAGE.PORT` names in the newest run that has the stage.
+pub(super) fn output_named(cache: &Cache, text: &str) -> Result<Named, CliError> {
     // A branch may hold dots (`finetune@rate=0.1.model`): the port follows the last one.
     let (stage, port) = text.rsplit_once('.').ok_or_else(|| {
         CliError::input_with_help(format!("{text:?} names no output"), "write STAGE.PORT, as in `evaluate.metrics`")
     })?;
+    if let Some(found) = provenance::named(cache, text)? {
+        return Ok(found);
+    }
     let done = |step: &StepRecord| step.stage.as_str() == stage && matches!(step.outcome, Outcome::Ran | Outcome::Hit);
-    let run = newest_run(cache, |run| run.steps.iter().any(done))?;
-    let Some(run) = run else {
+    let Some(run) = newest_run(cache, |run| run.steps.iter().any(done))? else {
         let newest = run_named(cache, None)?;
         let names: Vec<&str> = newest.steps.iter().map(|s| s.stage.as_str()).collect();
         return Err(CliError::input_with_help(
@@ -246,13 +275,10 @@ pub(super) fn output_named(cache: &Cache, text: &str) -> Result<(RunRecord, Step
             format!("the newest run has: {}", names.join(", ")),
         ));
     };
-    let step = run.steps.iter().find(|step| done(step)).expect("the run was chosen for this step").clone();
-    let Some(artifact) = step.outputs.get(port).cloned() else {
-        let ports: Vec<&str> = step.outputs.keys().map(|p| p.as_str()).collect();
-        return Err(CliError::input_with_help(
-            format!("stage {stage} has no output {port:?}"),
-            format!("it has: {}", ports.join(", ")),
-        ));
-    };
-    Ok((run, step, artifact))
+    let outputs = run.steps.iter().filter(|step| done(step)).flat_map(|step| step.outputs.keys());
+    let ports: Vec<&str> = outputs.map(|p| p.as_str()).collect();
+    Err(CliError::input_with_help(
+        format!("stage {stage} has no output {port:?}"),
+        format!("it has: {}", ports.join(", ")),
+    ))
 }

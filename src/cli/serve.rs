@@ -3,7 +3,8 @@
 use super::App;
 use super::exit::CliError;
 use super::http::{self, Answer, Head};
-use crate::cache::Cache;
+use crate::cache::{Cache, RunRecord, StepRecord};
+use crate::engine;
 use crate::name::RunId;
 use crate::pages::{self, PageError};
 use crate::provenance::ProvenanceError;
@@ -123,7 +124,8 @@ impl Site {
         let (Some(first), Some(second)) = (self.cache.run(a)?, self.cache.run(b)?) else {
             return Ok(problem(404, "Only runs that have ended can be compared"));
         };
-        Ok(Answer::page(pages::compare_page(&self.cache, &first, &second)?))
+        let again = |run: &RunRecord, step: &StepRecord| engine::manifest_again(&self.cache, run, step);
+        Ok(Answer::page(pages::compare_page(&self.cache, &first, &second, &again)?))
     }
 
     /// Leads to the run or the artifact that the text names; else lists the runs that have it in their names.

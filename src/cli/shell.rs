@@ -30,6 +30,9 @@ pub(super) struct Args {
     /// The new folder to make [default: STAGE.shell]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Remove the folder first, where an earlier `cistage shell` made it
+    #[arg(long)]
+    replace: bool,
     /// A program to run there, in place of the shell
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<OsString>,
@@ -39,13 +42,15 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     let (run, step) = step_named(&cache, args)?;
     let dir = args.dir.clone().unwrap_or_else(|| PathBuf::from(format!("{}.shell", step.stage)));
-    if fs_err::read_dir(&dir).map_or(dir.symlink_metadata().is_ok(), |mut entries| entries.next().is_some()) {
-        return Err(CliError::input_with_help(
-            format!("{} is there already", dir.display()),
-            "remove it, or name another folder with --dir",
-        ));
+    let aside = make_way(&dir, args.replace)?;
+    let made = reproduce(&cache, &run, &step, &dir);
+    if let Some(aside) = &aside {
+        // What could not be made again leaves the older one in its place.
+        if made.is_ok() { fs_err::remove_dir_all(aside)? } else { fs_err::rename(aside, &dir)? }
     }
-    let made = reproduce(&cache, &run, &step, &dir)?;
+    let made = made?;
+    let marker = serde_json::json!({ "run": run.run, "stage": step.stage });
+    fs_err::write(dir.join(MARKER), format!("{marker}\n"))?;
     for difference in &made.differences {
         app.printer.warning(difference);
     }
@@ -61,6 +66,36 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         return Ok(());
     }
     enter(&step, &made, &args.command)
+}
+
+/// Tells a folder that `cistage shell` made: it holds run and stage.
+const MARKER: &str = ".cistage-shell.json";
+
+/// Refuses a folder that holds something, or moves one of ours aside, and says where to.
+fn make_way(dir: &Path, replace: bool) -> Result<Option<PathBuf>, CliError> {
+    if fs_err::read_dir(dir).map_or(dir.symlink_metadata().is_err(), |mut entries| entries.next().is_none()) {
+        return Ok(None);
+    }
+    let message = format!("{} is there already", dir.display());
+    let is_folder = dir.symlink_metadata().is_ok_and(|meta| meta.is_dir());
+    let name = dir.file_name().filter(|_| is_folder && is_marked(dir));
+    let Some(name) = name else {
+        let help = "it is not one that `cistage shell` made: remove it, or name another folder with --dir";
+        return Err(CliError::input_with_help(message, help));
+    };
+    if !replace {
+        let help = "--replace makes it anew, without what was changed in it; --dir names another folder";
+        return Err(CliError::input_with_help(message, help));
+    }
+    let aside = dir.with_file_name(format!(".{}.{}", name.to_string_lossy(), std::process::id()));
+    fs_err::rename(dir, &aside)?;
+    Ok(Some(aside))
+}
+
+fn is_marked(dir: &Path) -> bool {
+    let text = fs_err::read(dir.join(MARKER)).unwrap_or_default();
+    let marker = serde_json::from_slice::<serde_json::Value>(&text).unwrap_or_default();
+    marker["run"].is_string() && marker["stage"].is_string()
 }
 
 /// The path as one would write it here.
@@ -99,9 +134,11 @@ fn step_named(cache: &Cache, args: &Args) -> Result<(RunRecord, StepRecord), Cli
     let run = if args.run.is_some() {
         run_named(cache, args.run.as_deref())?
     } else {
-        // A run that left it out, or was skipped before it, says nothing of it.
-        let began = |step: &StepRecord| !matches!(step.outcome, Outcome::Skipped);
-        match newest_run(cache, |run| run.steps.iter().find(is_meant).is_some_and(began))? {
+        // A run that left it out, or was skipped before it, says nothing of it. One that has it in branches does.
+        let began = |step: &StepRecord| {
+            (is_meant(&step) || step.stage.base() == args.stage) && !matches!(step.outcome, Outcome::Skipped)
+        };
+        match newest_run(cache, |run| run.steps.iter().any(began))? {
             Some(run) => run,
             None => run_named(cache, None)?,
         }

@@ -9,14 +9,14 @@ use super::runs;
 use super::select::run_named;
 use crate::cache::StepRecord;
 use crate::event::Outcome;
-use crate::provenance::Leakage;
+use crate::provenance::{Leakage, brief};
 use serde::Deserialize;
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  cistage show\n  cistage show 20261125-0940")]
 pub(super) struct Args {
-    /// A run id or the start of one, a pipeline [default: the newest run]
+    /// A run id, the start or the end of one, a pipeline [default: the newest run]
     #[arg(value_name = "RUN")]
     run: Option<String>,
 }
@@ -97,6 +97,6 @@ fn remark(step: &StepRecord) -> String {
             place + error.lines().next().unwrap_or_default()
         }
         (None, Some(from)) => format!("made in run {}, saves {}", from.run, duration(from.seconds)),
-        (None, None) => step.place.iter().chain(&step.because).cloned().collect::<Vec<_>>().join("; "),
+        (None, None) => step.place.iter().cloned().chain(brief(&step.because)).collect::<Vec<_>>().join("; "),
     }
 }

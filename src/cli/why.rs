@@ -53,8 +53,13 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             app.printer.line(&format!("  {}", provenance::in_words(because)))?;
         }
         if let Some(note) = &step.note {
-            app.printer.line(&format!("  it {note}"))?;
+            app.printer.line(&format!("  {}", sentence(note)))?;
         }
     }
     Ok(())
+}
+
+/// A note of a plan with what it speaks of: `goes on from …` is the stage's, `an attempt … failed` its own.
+fn sentence(note: &str) -> String {
+    if note.starts_with("an ") { note.to_owned() } else { format!("it {note}") }
 }

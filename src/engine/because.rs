@@ -5,7 +5,7 @@ use crate::cache::{Cache, CacheError};
 use crate::digest::Digest;
 use crate::name::{PortName, StageName};
 use crate::pipeline::{Source, Step};
-use crate::provenance::{self, Because, Earlier, differences};
+use crate::provenance::{self, Because, Earlier, GIVEN_UP, differences};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -33,6 +33,7 @@ impl<'a> History<'a> {
         step: &Step,
         manifest: &ActionManifest,
         damage: &[String],
+        given_up: bool,
         forced: bool,
     ) -> Result<Explained, CacheError> {
         let earlier = self.earlier(step, manifest)?;
@@ -42,6 +43,7 @@ impl<'a> History<'a> {
         let because = match differs {
             _ if forced => one("forced", step.name.as_str()),
             _ if !damage.is_empty() => damage.iter().flat_map(|what| one("missing-object", what)).collect(),
+            _ if given_up => one("missing-object", GIVEN_UP),
             None => one("new", step.name.as_str()),
             // The same manifest, and yet a miss: its record is gone.
             Some(none) if none.is_empty() => one("missing-object", "the record of this action"),

@@ -243,18 +243,18 @@ impl<'a> Coordinator<'a> {
             return Ok(());
         }
         let forced = self.forced[i];
-        let damage = match lookup? {
+        let (damage, given_up) = match lookup? {
             Lookup::Hit(record) => {
                 self.hit(i, record, seconds);
                 return Ok(());
             }
-            Lookup::Miss { damage } => damage,
+            Lookup::Miss { damage, given_up } => (damage, given_up),
         };
         for what in &damage {
             let message = format!("{what}: making it again");
             self.recorder.emit(EventKind::Warning { stage: Some(step.name.clone()), message });
         }
-        let because = self.history.explain(step, &manifest, &damage, forced)?.because;
+        let because = self.history.explain(step, &manifest, &damage, given_up, forced)?.because;
         self.tracks[i].because = because.iter().map(in_words).collect();
         self.tracks[i].manifest = Some(manifest);
         self.under_way.insert(key, Vec::new());
@@ -275,7 +275,7 @@ impl<'a> Coordinator<'a> {
             let digests = inputs.iter().map(|(port, input)| (port.clone(), input.artifact.digest)).collect();
             let manifest = manifest::manifest(step, digests);
             let key = manifest.key();
-            let unseen = Ok(Lookup::Miss { damage: Vec::new() });
+            let unseen = Ok(Lookup::NONE);
             (i, Ahead { inputs, manifest, key, lookup: unseen, seconds: began.elapsed().as_secs_f64() })
         };
         // A chain has one at a time, which other threads would not make faster.

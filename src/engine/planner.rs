@@ -96,13 +96,13 @@ fn foretell(
     } else {
         let manifest = manifest::manifest(step, known);
         let key = manifest.key();
-        match if forced { Lookup::Miss { damage: Vec::new() } } else { cache.lookup(key)? } {
+        match if forced { Lookup::NONE } else { cache.lookup(key)? } {
             Lookup::Hit(record) => {
                 outputs = record.outputs;
                 (Verdict::Hit, Some(key), Explained { last: Some(record.cost.wall_seconds), ..Explained::default() })
             }
-            Lookup::Miss { damage } => {
-                let explained = history.explain(step, &manifest, &damage, forced)?;
+            Lookup::Miss { damage, given_up } => {
+                let explained = history.explain(step, &manifest, &damage, given_up, forced)?;
                 if !forced {
                     (note, left) = goes_on(step, &manifest, &explained.because, cache)?;
                 }

@@ -1,7 +1,7 @@
 //! The work directory of a command stage, made again as a run gave it to the program, for a person to look into.
 
 use super::{EngineError, manifest, sources};
-use crate::action::{Input, Origin};
+use crate::action::{ActionManifest, Input, Origin};
 use crate::cache::{Cache, RunRecord, StepRecord};
 use crate::name::{PortName, StageName};
 use crate::pipeline::{self, Options, Step};
@@ -76,6 +76,15 @@ pub fn reproduce(cache: &Cache, run: &RunRecord, step: &StepRecord, dir: &Path) 
         }
     })?;
     Ok(Reproduced { work, script, invocation, differences })
+}
+
+/// What the key of a step is the digest of, made again from the run's pipeline: a failed action leaves no record of it.
+/// `None` where something that it holds is another now, as the environment may be.
+pub fn manifest_again(cache: &Cache, run: &RunRecord, step: &StepRecord) -> Option<ActionManifest> {
+    let planned = plan_again(cache, run, &step.stage).ok()?;
+    let digests = step.inputs.iter().map(|(port, input)| (port.clone(), input.artifact.digest)).collect();
+    let manifest = manifest::manifest(&planned, digests);
+    (step.key == Some(manifest.key())).then_some(manifest)
 }
 
 /// The step as the run planned it: of the text that it read then, with its profiles and values.

@@ -7,12 +7,15 @@ use crate::report::Html;
 use crate::report::html::{Table, served};
 use crate::report::numbers::bytes;
 
-/// The page of what `target` names: a digest or the start of one, or `STAGE.PORT` of the newest run.
+/// The page of what `target` names: a digest or the start of one, or `STAGE.PORT` of the newest run that has the stage.
 pub fn artifact_page(cache: &Cache, target: &str) -> Result<String, PageError> {
     let found = audit_name(cache, target)?;
     let forwards = downstream(cache, &found)?;
     let mut body = Html::default();
     body.element("h1", target);
+    if let Some(note) = found.note() {
+        body.note(note);
+    }
     body.element("h2", "Where it came from");
     body.preformatted(&render(&found));
     body.element("h2", "What was made from it");

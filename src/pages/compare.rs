@@ -3,14 +3,14 @@
 use super::PageError;
 use crate::artifact::Format;
 use crate::cache::{Cache, RunRecord};
-use crate::provenance::{compared, in_words};
+use crate::provenance::{Again, compared, in_words};
 use crate::report::html::{Table, served};
 use crate::report::{Html, Line, leaves, lines, losses};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The page about two runs.
-pub fn compare_page(cache: &Cache, a: &RunRecord, b: &RunRecord) -> Result<String, PageError> {
+/// The page about two runs; `again` as `compared` takes it.
+pub fn compare_page(cache: &Cache, a: &RunRecord, b: &RunRecord, again: Again<'_>) -> Result<String, PageError> {
     let title = format!("{} and {}", a.run, b.run);
     let mut body = Html::default();
     body.element("h1", &title);
@@ -19,7 +19,7 @@ pub fn compare_page(cache: &Cache, a: &RunRecord, b: &RunRecord) -> Result<Strin
         body.linked(&text, &format!("/run/{}", run.run), run.run.as_str());
     }
     body.element("h2", "What differs, stage by stage");
-    let found = compared(cache, a, b)?;
+    let found = compared(cache, a, b, again)?;
     if found.is_empty() {
         body.note("Nothing: both executed, or were served, the same actions.");
     } else {

@@ -1,10 +1,14 @@
 //! `command` stages: what the plan adds to what the user wrote, so that the key holds all that the program sees.
 
 use super::diagnostics::{Diagnostics, Span};
+use super::foreign::{self, Foreign, Known};
+use super::matrix::Axis;
 use super::nearest::suggestion;
 use super::node::{Content, Entry, Node};
+use super::not_yaml::joined;
 use super::params::{Params, is_name};
 use super::spec::StageSpec;
+use super::unused::mentions;
 use crate::stages::shell::{self, Piece, Place};
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -70,9 +74,10 @@ pub fn complete(
             format!("remove it: `{{param.{key}}}` in `run` is the pipeline's parameter `{key}` already")
         } else {
             let known = suggestion(key, KEYS, "its parameters");
-            match STAGE_KEYS.contains(&key.as_str()) {
-                true => known,
-                false => format!(
+            match joined(key, &KEYS) {
+                Some(help) => help,
+                None if STAGE_KEYS.contains(&key.as_str()) => known,
+                None => format!(
                     "{known}; a value for the program stands under `params:`, and is `{{param.{key}}}` in `run`"
                 ),
             }
@@ -90,7 +95,7 @@ pub fn complete(
     }
     let mut values = BTreeMap::new();
     let mut scan = Scan { spec, ports, params, values: &mut values, problems };
-    if let Some(run) = with.get("run") {
+    if let Some(run) = with.get("run").filter(|run| is_text(&run.value, scan.problems)) {
         scan.script(run.value.text().unwrap_or_default(), run.value.span);
         scan.shell_names(run.value.text().unwrap_or_default(), run.value.span, with);
     }
@@ -126,6 +131,30 @@ pub fn complete(
     Some(map)
 }
 
+/// Whether `run` is text; a text that begins with a brace is a map to YAML.
+fn is_text(run: &Node, problems: &mut Diagnostics<'_>) -> bool {
+    if !matches!(run.content, Content::Map(_) | Content::List(_)) {
+        return true;
+    }
+    let found = run.describe();
+    problems
+        .at(run.span, format!("`run` is text, not {found}"))
+        .help("what begins with `{` or `[` is a map or a list to YAML: put quotes around all of it, or use `run: |`");
+    false
+}
+
+/// Refuses to vary a parameter of the pipeline that the command has no use for: all branches would do the same.
+pub fn refuse_unused(spec: &StageSpec, axes: &[Axis], params: &Params, problems: &mut Diagnostics<'_>) {
+    let varied = axes.iter().filter(|axis| params.0.contains_key(&axis.key) && !KEYS.contains(&axis.key.as_str()));
+    // Of one that an input would have to vary over, more is said elsewhere.
+    for axis in varied.filter(|axis| !mentions(&spec.with, &axis.key) && !mentions(&spec.inputs, &axis.key)) {
+        let text = if spec.with.get("argv").is_some() { "argv" } else { "run" };
+        problems
+            .at(axis.key_span, format!("`matrix` varies `{}`, which nothing in `{text}` uses", axis.key))
+            .help(format!("write `{{param.{}}}` where its value belongs", axis.key));
+    }
+}
+
 /// Refuses inputs that would have to vary with a command's matrix: they are the same in all its branches.
 pub fn refuse_in_inputs(inputs: &Node, key: &str, problems: &mut Diagnostics<'_>) {
     let reference = format!("${{{key}}}");
@@ -138,35 +167,14 @@ pub fn refuse_in_inputs(inputs: &Node, key: &str, problems: &mut Diagnostics<'_>
     }
 }
 
-/// The placeholder of another tool that a text begins with, our word for its kind, and its name where it has one.
-fn foreign(text: &str) -> Option<(&str, &'static str, Option<&str>)> {
-    let rest = &text[1..];
-    // No further than a name goes.
-    let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c))?;
-    let inside = &rest[..end];
-    if !rest[end..].starts_with('}') {
-        return None;
-    }
-    let (kind, name) = match inside.split_once('.') {
-        Some((kind, name)) => (kind, Some(name)),
-        None => (inside, None),
-    };
-    let kind = match kind {
-        "input" | "inputs" => "in",
-        "output" | "outputs" => "out",
-        // Without a name it may be anything.
-        "params" | "wildcards" if name.is_some() => "param",
-        _ => return None,
-    };
-    Some((&text[..inside.len() + 2], kind, name))
-}
-
 /// All extensions of a file's name, `.tsv.gz`; empty where it has none.
 pub fn ending(path: &str) -> &str {
     let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let first = name.char_indices().skip(1).find(|(_, c)| *c == '.');
     first.map_or("", |(at, _)| &name[at..])
 }
+
+type Find = for<'t> fn(&'t str, &Known<'_>) -> Vec<Foreign<'t>>;
 
 struct Scan<'a, 't> {
     spec: &'a StageSpec,
@@ -181,7 +189,7 @@ impl Scan<'_, '_> {
     fn script(&mut self, text: &str, span: Span) {
         let lines: Vec<&str> = text.split('\n').collect();
         let before = self.problems.count();
-        self.foreign(text, span, &lines);
+        self.foreign(text, span, &lines, foreign::in_script);
         let pieces = match shell::pieces(text) {
             Ok(pieces) => pieces,
             Err(trouble) => {
@@ -211,34 +219,23 @@ impl Scan<'_, '_> {
         }
     }
 
-    /// Refuses placeholders as Snakemake has them, where bash would take them for text: `{input.rows}`, `{output}`.
-    fn foreign(&mut self, text: &str, span: Span, lines: &[&str]) {
-        let places = text.match_indices('{').filter_map(|(at, _)| Some((at, foreign(&text[at..])?)));
-        for (at, (written, kind, name)) in places.take(ENOUGH) {
-            let known: Vec<&str> = match kind {
-                "in" => self.ports.iter().copied().collect(),
-                "out" => self.spec.out.iter().flatten().map(|(port, _)| port.as_str()).collect(),
-                _ => self.params.0.keys().map(String::as_str).collect(),
-            };
-            // Braces inside quotes may be a program's own: refused there only where the name is one of ours.
-            let is_ours = match name {
-                Some(name) => known.contains(&name),
-                None => shell::is_bare(text, at, written) && !known.is_empty(),
-            };
-            if is_ours {
-                let meant = name.or(known.first().copied()).unwrap_or_default();
-                let span = self.problems.line_of(span, lines, text[..at].matches('\n').count() + 1);
-                self.problems
-                    .at(span, format!("`{written}` is no placeholder, and would stay as it is"))
-                    .help(format!("did you mean `{{{kind}.{meant}}}`?"));
-            }
+    /// Refuses placeholders as other tools have them.
+    fn foreign(&mut self, text: &str, span: Span, lines: &[&str], find: Find) {
+        let known = Known {
+            inputs: self.ports.iter().copied().collect(),
+            outputs: self.spec.out.iter().flatten().map(|(port, _)| port.as_str()).collect(),
+            params: self.params.0.keys().map(String::as_str).collect(),
+        };
+        for Foreign { at, written, help } in find(text, &known) {
+            let span = self.problems.line_of(span, lines, text[..at].matches('\n').count() + 1);
+            self.problems.at(span, format!("`{written}` is no placeholder, and would stay as it is")).help(help);
         }
     }
 
     /// Checks every placeholder of an argument; other braces are the program's own.
     fn argument(&mut self, text: &str, span: Span) {
         let before = self.problems.count();
-        self.foreign(text, span, &[]);
+        self.foreign(text, span, &[], foreign::in_argument);
         for (at, _) in text.match_indices('{') {
             if self.problems.count() > before + ENOUGH {
                 return;

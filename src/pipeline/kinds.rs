@@ -3,6 +3,7 @@
 use super::diagnostics::{Diagnostics, Span};
 use super::nearest::suggestion;
 use super::node::{Content, Node};
+use super::not_yaml::joined;
 use super::spec::StageSpec;
 use crate::stages::{ParamProblem, StageKind};
 use serde_json::{Map, Value};
@@ -52,7 +53,8 @@ pub fn params_of(with: &Node, problems: &mut Diagnostics<'_>) -> Option<Map<Stri
         Content::Invalid => None,
         _ => {
             let found = with.describe();
-            problems.at(with.span, format!("`with` is a map of parameters, not {found}"));
+            problems.at(with.span, format!("`with` is a map of parameters, not {found}")).help =
+                with.text().and_then(|text| joined(text, &[]));
             None
         }
     }

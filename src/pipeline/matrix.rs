@@ -54,10 +54,23 @@ pub fn read(stage: &str, node: &Node, problems: &mut Diagnostics<'_>) -> Matrix 
 
 fn axis(stage: &str, entry: &Entry, problems: &mut Diagnostics<'_>) -> Option<Axis> {
     let Entry { key, key_span, value } = entry;
+    if let Some(name) = key.strip_prefix("param.") {
+        problems
+            .at(*key_span, format!("a matrix names a parameter without `param.`: `{key}`"))
+            .help(format!("write `{name}`"));
+        return None;
+    }
     let Content::List(items) = &value.content else {
         if value.content != Content::Invalid {
             let found = value.describe();
-            problems.at(value.span, format!("`{key}` of a matrix is a list of values, not {found}"));
+            let one = match &value.content {
+                Content::Scalar(Value::String(text)) if !text.contains(char::is_whitespace) => text.clone(),
+                Content::Scalar(scalar @ (Value::Number(_) | Value::Bool(_))) => scalar.to_string(),
+                _ => "VALUE".to_owned(),
+            };
+            problems
+                .at(value.span, format!("`{key}` of a matrix is a list of values, not {found}"))
+                .help(format!("write `{key}: [{one}]`, with a value for each branch"));
         }
         return None;
     };

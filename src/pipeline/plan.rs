@@ -169,7 +169,7 @@ fn resolve<'s>(
     let executor = spec.executor.as_ref().map(|node| params.fill(node, problems));
     let uses = spec.uses?;
     let contract = contract(uses);
-    let wires = connect(spec, uses, &contract, &inputs, catalog, problems);
+    let wires = connect(spec, uses, &contract, &inputs, catalog, problems)?;
     Some(Stage { spec, uses, contract, wires, with, resources, executor, matrix })
 }
 
@@ -259,9 +259,12 @@ fn check_paths<'a>(
                 .flatten()
                 .map(|near| format!("did you mean `{near}`?"));
             let hint = stage.spec.hint.clone();
+            let pattern = path.contains('*').then(|| {
+                "patterns are not expanded: name the folder that holds the files, or each file as an input".to_owned()
+            });
             let usual =
                 "a path is relative to the working directory; an output of a stage is written STAGE.PORT".to_owned();
-            problems.at(wire.span, message).help(help.or(near).or(hint).unwrap_or(usual));
+            problems.at(wire.span, message).help(pattern.or(help).or(near).or(hint).unwrap_or(usual));
         } else {
             good.insert((path, wire.wanted));
         }
@@ -317,6 +320,9 @@ impl Expansion<'_> {
         if !wrong.is_empty() {
             // No branches, so that what reads them is not told as a further problem.
             return check_but_for(wrong, stage, problems);
+        }
+        if stage.uses == "command" {
+            command::refuse_unused(stage.spec, axes, self.params, problems);
         }
         over.extend(self.axes.len()..self.axes.len() + axes.len());
         self.axes.extend(axes.iter().cloned());

@@ -5,7 +5,7 @@ use super::diagnostics::Diagnostics;
 use super::node::{Content, Entry};
 use super::plan::Branches;
 use super::spec::{inside, overlaps};
-use super::wiring::{Catalog, From};
+use super::wiring::{Catalog, From, Place};
 use crate::artifact::Format;
 use crate::name::{PortName, StageName};
 use std::collections::BTreeMap;
@@ -59,7 +59,7 @@ pub fn read(
         if catalog.stages.get(stage).is_some_and(|listed| !listed.present) {
             continue;
         }
-        let (stage, branch, port) = match catalog.refer(text, span, problems) {
+        let (stage, branch, port) = match catalog.refer(text, Place::Publish, span, problems) {
             None => continue,
             Some(From::Output { stage, branch, port }) => (stage, branch, port),
             Some(From::Path(text)) => {

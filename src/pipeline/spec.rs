@@ -3,6 +3,7 @@
 use super::diagnostics::{Diagnostics, Span};
 use super::nearest::suggestion;
 use super::node::{Content, Entry, Node};
+use super::not_yaml::joined;
 use crate::artifact::Format;
 use crate::name::{PortName, StageName};
 use crate::stages::{Declared, StageKind};
@@ -143,8 +144,25 @@ impl StageSpec {
 }
 
 fn unknown_key(entry: &Entry, of: &str, known: &[&str], problems: &mut Diagnostics<'_>) {
-    let help = suggestion(&entry.key, known.iter().copied(), "its keys");
+    let help = joined(&entry.key, known)
+        .or_else(|| if known == STAGE { of_another_tool(&entry.key).map(str::to_owned) } else { None })
+        .unwrap_or_else(|| suggestion(&entry.key, known.iter().copied(), "its keys"));
     problems.at(entry.key_span, format!("unknown key `{}` of {of}", entry.key)).help(help);
+}
+
+/// What a key of a stage is here that another tool calls so.
+fn of_another_tool(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "input" | "inputs" | "deps" => "inputs stand under `in:`, each with a name: `in: { NAME: FILE }`",
+        "output" | "outputs" | "outs" => "outputs stand under `out:`, each with a name: `out: { NAME: FILE }`",
+        "shell" | "cmd" | "script" | "run" | "command" => "a command's text is a parameter: `with: { run: \"…\" }`",
+        "argv" | "env" => "it is a parameter of a command: write it under `with:`",
+        "params" => {
+            "values of a stage's own stand under `with:`; those that a command's text uses under `params:` at the top"
+        }
+        "threads" | "cpus" => "write `resources: { cpus: N }`",
+        _ => return None,
+    })
 }
 
 fn version(root: &Node, problems: &mut Diagnostics<'_>) {
@@ -206,7 +224,22 @@ fn entries_of<'n>(node: &'n Node, key: &str, problems: &mut Diagnostics<'_>) -> 
     let Some(Entry { value, .. }) = node.get(key) else { return &[] };
     if !matches!(value.content, Content::Map(_) | Content::Invalid) && !value.is_null() {
         let found = value.describe();
-        problems.at(value.span, format!("`{key}` is a map, not {found}"));
+        let help = match key {
+            "stages" => "each stage has a name, which is its key: `stages: { NAME: { uses: … } }`".to_owned(),
+            "publish" => {
+                let reference = match &value.content {
+                    Content::List(items) => items.iter().find_map(Node::text),
+                    _ => value.text(),
+                };
+                let (stage, port) = reference.and_then(|text| text.rsplit_once('.')).unwrap_or(("STAGE", "PORT"));
+                format!(
+                    "write `publish: {{ FILE: STAGE.PORT }}`, for example `publish: {{ results/{port}: {stage}.{port} }}`"
+                )
+            }
+            "profiles" => "write `profiles: { NAME: { PARAMETER: VALUE } }`".to_owned(),
+            _ => format!("write `{key}: {{ NAME: VALUE }}`"),
+        };
+        problems.at(value.span, format!("`{key}` is a map, not {found}")).help(help);
     }
     value.entries()
 }
@@ -243,9 +276,10 @@ fn outputs(out: &Entry, problems: &mut Diagnostics<'_>) -> Option<BTreeMap<Strin
     }
     if !matches!(out.value.content, Content::Map(_)) {
         let found = out.value.describe();
-        problems
-            .at(out.value.span, format!("`out` gives each output a name and a file, not {found}"))
-            .help(format!("write `out: {{ NAME: FILE }}`, for example `out: {{ {} }}`", example(&out.value)));
+        problems.at(out.value.span, format!("`out` gives each output a name and a file, not {found}")).help(format!(
+            "write `out: {{ NAME: FILE }}`, for example `out: {{ {} }}`",
+            example(&out.value, "table: table.tsv")
+        ));
         return None;
     }
     for entry in out.value.entries() {
@@ -299,18 +333,18 @@ fn outputs(out: &Entry, problems: &mut Diagnostics<'_>) -> Option<BTreeMap<Strin
     Some(declared)
 }
 
-/// What a list of files, or a file alone, would be as a map of outputs.
-fn example(out: &Node) -> String {
-    let files = match &out.content {
+/// What a list of files, or a file alone, would be with a name for each; else `usual`.
+pub fn example(given: &Node, usual: &str) -> String {
+    let files = match &given.content {
         Content::List(items) => items.as_slice(),
-        _ => std::slice::from_ref(out),
+        _ => std::slice::from_ref(given),
     };
     let named = |file: &str| {
         let name = file.rsplit('/').next().and_then(|name| name.split('.').next()).unwrap_or_default();
         PortName::parse(name).is_ok().then(|| format!("{name}: {file}"))
     };
     let named: Vec<String> = files.iter().filter_map(|file| named(file.text()?)).take(3).collect();
-    if named.is_empty() { "table: table.tsv".to_owned() } else { named.join(", ") }
+    if named.is_empty() { usual.to_owned() } else { named.join(", ") }
 }
 
 fn format_of(node: &Node, problems: &mut Diagnostics<'_>) -> Format {

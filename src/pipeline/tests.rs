@@ -296,6 +296,47 @@ fn every_slip_is_told_with_its_place_and_what_would_be_right() {
                 "13:9 `{output}` is no placeholder, and would stay as it is (did you mean `{out.y}`?)",
             ],
         ),
+        (
+            "  a: { uses: command, in: [data/table.tsv], out: { y: y }, with: { run: \"cat {in.table} > {out.y}\" } }\n  b: { uses: command, in: { t: a.y }, out: { y: y }, with: { run: \"cp {in.t} {out.y}\" } }",
+            &[
+                "6:27 `in` gives each input a name, not a list (write `in: { NAME: FILE }`, for example `in: { table: data/table.tsv }`)",
+            ],
+        ),
+        (
+            "  a: { uses: command, in: { t: data/*.tsv }, out: { y: y }, with: { run: { in.t } } }\npublish: [a.y]",
+            &[
+                "6:32 there is no file `data/*.tsv` (patterns are not expanded: name the folder that holds the files, or each file as an input)",
+                "6:74 `run` is text, not a map (what begins with `{` or `[` is a map or a list to YAML: put quotes around all of it, or use `run: |`)",
+                "7:10 `publish` is a map, not a list (write `publish: { FILE: STAGE.PORT }`, for example `publish: { results/y: a.y }`)",
+            ],
+        ),
+        (
+            "  a: { uses: split, inputs: { rows: made.rows }, shell: x, deps: x, outs: y, params: [z], in: { rows: made.rows } }",
+            &[
+                "6:21 unknown key `inputs` of a stage (inputs stand under `in:`, each with a name: `in: { NAME: FILE }`)",
+                "6:50 unknown key `shell` of a stage (a command's text is a parameter: `with: { run: \"…\" }`)",
+                "6:60 unknown key `deps` of a stage (inputs stand under `in:`, each with a name: `in: { NAME: FILE }`)",
+                "6:69 unknown key `outs` of a stage (outputs stand under `out:`, each with a name: `out: { NAME: FILE }`)",
+                "6:78 unknown key `params` of a stage (values of a stage's own stand under `with:`; those that a command's text uses under `params:` at the top)",
+            ],
+        ),
+        (
+            "  a: { uses: synthesize, matrix: { rows: 30, param.seed: [1] } }\npublish: { x: mad.rows, y: made.row }",
+            &[
+                "6:42 `rows` of a matrix is a list of values, not 30 (write `rows: [30]`, with a value for each branch)",
+                "6:46 a matrix names a parameter without `param.`: `param.seed` (write `seed`)",
+                "7:15 `mad.rows` is no output of a stage (did you mean `made.rows`?)",
+                "7:28 the stage `made` has no output `row` (did you mean `made.rows`?)",
+            ],
+        ),
+        (
+            "  a: { uses:synthesize }\n  b:\n    uses: split\n    in: { rows: made.rows }\n    with:\n      test:0.1",
+            &[
+                "6:3 the stage `a` does not say what it `uses` (one of: synthesize, import-sequences, train-tokenizer, split, sample-bins, train, predict, evaluate, score-benchmark, compare, report, command)",
+                "6:8 unknown key `uses:synthesize` of a stage (a space after the colon: `uses: …`)",
+                "11:7 `with` is a map of parameters, not the text \"test:0.1\" (a space after the colon: `test: …`)",
+            ],
+        ),
         ("  a: { uses: synthesize, ranks: 2 }", &["6:26 `ranks` is reserved for a later version ()"]),
         ("  a: { uses: synthesize, secrets: [x] }", &["6:26 only a `command` takes secrets (remove `secrets`)"]),
         (
@@ -356,7 +397,7 @@ fn every_slip_is_told_with_its_place_and_what_would_be_right() {
             "publish: { ../x: made.rows, a: made.row, b: other.x, c: split.train, c/d: split.test, Cargo.toml: split.test }",
             &[
                 "6:12 the published path \"../x\" leaves its folder with `..` (published files go below the working directory, such as `results/metrics.json`)",
-                "6:32 the stage `made` has no output `row` (did you mean `made.rows`?; write `./made.row` to mean a file of that name)",
+                "6:32 the stage `made` has no output `row` (did you mean `made.rows`?)",
                 "6:45 `other.x` is no output of a stage (publish takes outputs of this pipeline: STAGE.PORT)",
                 "6:70 the published paths `c` and `c/d` lie one within the other ()",
             ],
@@ -524,4 +565,49 @@ fn the_flagship_without_its_data_says_where_it_comes_from() {
             && help.contains("--profile demo needs no data"),
         "{help}"
     );
+}
+
+const VARIED: &str = "cistage: 1
+params: { x: 1, y: 2, unused: 3, off: false }
+stages:
+  a:
+    uses: command
+    out: { o: o }
+    matrix: { x: [1, 2] }
+    with: { run: \"TEXT > {out.o}\" }
+  b: { uses: synthesize, with: { rows: 5 }, matrix: { seed: [1, 2] } }
+  c: { uses: synthesize, with: { seed: \"${y}\" }, when: \"${off}\" }
+";
+
+#[test]
+fn a_matrix_of_what_a_command_does_not_use_is_refused() {
+    let text = |run: &str| VARIED.replace("TEXT", run);
+    for run in ["echo {param.x}", "echo ${x}", "echo \\\"${x:-1}\\\""] {
+        assert_eq!(names(&plan(&text(run))), ["a@x=1", "a@x=2", "b@seed=1", "b@seed=2"], "{run}");
+    }
+    for run in ["echo {param.y}", "echo ${xx}", "echo $x"] {
+        assert_eq!(
+            problems(&text(run)),
+            "error: `matrix` varies `x`, which nothing in `run` uses
+ --> p.yaml:7:15
+  |
+7 |     matrix: { x: [1, 2] }
+  |               ^
+help: write `{param.x}` where its value belongs"
+        );
+    }
+    let argv = text("x").replace("run: \"x > {out.o}\"", "argv: [touch, \"{out.o}\", \"--x=${x}\"]");
+    assert_eq!(names(&plan(&argv)).len(), 4);
+}
+
+#[test]
+fn a_parameter_that_no_stage_uses_is_told_of() {
+    let text = VARIED.replace("TEXT", "echo {param.x}");
+    assert_eq!(plan(&text).warnings, ["the parameter `unused` is used by no stage"]);
+    for file in ["dream2022.yaml", "k-sweep.yaml", "benchmark.yaml"] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines").join(file);
+        let text = fs_err::read_to_string(&file).expect("a shipped pipeline");
+        let shipped = plan_of_text(&file, &text, &Options::default()).expect("a good pipeline");
+        assert_eq!(shipped.warnings, [""; 0], "{}", file.display());
+    }
 }

@@ -3,7 +3,7 @@
 use super::diagnostics::{Diagnostics, Span};
 use super::nearest::{nearest, suggestion};
 use super::node::{Content, Node};
-use super::spec::StageSpec;
+use super::spec::{StageSpec, example};
 use crate::artifact::Format;
 use crate::name::PortName;
 use crate::stage::Contract;
@@ -35,6 +35,13 @@ pub enum From {
     Path(String),
 }
 
+/// Where a reference stands: what is published is no file of the user's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    Input,
+    Publish,
+}
+
 /// A connected input.
 #[derive(Debug, Clone)]
 pub struct Wire {
@@ -47,7 +54,11 @@ pub struct Wire {
 
 impl Catalog {
     /// Reads `STAGE.PORT`, or `STAGE@BRANCH.PORT`; all else is a path. `None` where it names what is not there.
-    pub fn refer(&self, text: &str, span: Span, problems: &mut Diagnostics<'_>) -> Option<From> {
+    pub fn refer(&self, text: &str, place: Place, span: Span, problems: &mut Diagnostics<'_>) -> Option<From> {
+        let or_a_file = match place {
+            Place::Input => format!("; write `./{text}` to mean a file of that name"),
+            Place::Publish => String::new(),
+        };
         let (name, port) = match text.rsplit_once('.') {
             Some((name, port)) if self.stages.contains_key(base(name)) => (name, Some(port)),
             _ if self.stages.contains_key(base(text)) => (text, None),
@@ -58,7 +69,7 @@ impl Catalog {
         if !listed.present {
             problems
                 .at(span, format!("`{text}` refers to the stage `{stage}`, which its `when` leaves out"))
-                .help(format!("choose another input, or let `when` of `{stage}` be true; write `./{text}` to mean a file of that name"));
+                .help(format!("choose another input, or let `when` of `{stage}` be true{or_a_file}"));
             return None;
         }
         let outputs = listed.outputs.as_ref()?;
@@ -70,10 +81,10 @@ impl Catalog {
             };
             let full: Vec<String> = outputs.keys().map(|port| format!("{name}.{port}")).collect();
             let help = suggestion(text, full.iter().map(String::as_str), "its outputs");
-            let help = if std::path::Path::new(text).exists() {
+            let help = if place == Place::Input && std::path::Path::new(text).exists() {
                 format!("there is a file `{text}`: write `./{text}` to mean it; {help}")
             } else {
-                format!("{help}; write `./{text}` to mean a file of that name")
+                format!("{help}{or_a_file}")
             };
             problems.at(span, message).help(help);
             return None;
@@ -130,7 +141,7 @@ pub fn in_words(format: Format) -> &'static str {
     }
 }
 
-/// Connects the ports of a stage, and reports what does not fit.
+/// Connects the ports of a stage, and reports what does not fit; `None` where no port can be read.
 pub fn connect(
     spec: &StageSpec,
     uses: &str,
@@ -138,11 +149,14 @@ pub fn connect(
     inputs: &Node,
     catalog: &Catalog,
     problems: &mut Diagnostics<'_>,
-) -> Vec<Wire> {
+) -> Option<Vec<Wire>> {
     if !matches!(inputs.content, Content::Map(_) | Content::Invalid) && !inputs.is_null() {
         let found = inputs.describe();
-        problems.at(inputs.span, format!("`in` is a map of ports, not {found}"));
-        return Vec::new();
+        problems.at(inputs.span, format!("`in` gives each input a name, not {found}")).help(format!(
+            "write `in: {{ NAME: FILE }}`, for example `in: {{ {} }}`",
+            example(inputs, "table: table.tsv")
+        ));
+        return None;
     }
     let mut wires = Vec::new();
     for entry in inputs.entries() {
@@ -170,7 +184,7 @@ pub fn connect(
             problems.at(span, format!("the input `{}` has to be STAGE.PORT or a path, not {found}", entry.key));
             continue;
         };
-        let Some(from) = catalog.refer(text, span, problems) else { continue };
+        let Some(from) = catalog.refer(text, Place::Input, span, problems) else { continue };
         if let From::Output { stage, port, .. } = &from
             && let Some(format) = catalog.format(stage, port)
             && !format.feeds(wanted)
@@ -201,7 +215,7 @@ pub fn connect(
         wires.push(Wire { port: entry.key.clone(), span, from, wanted });
     }
     missing(spec, uses, contract, inputs, problems);
-    wires
+    Some(wires)
 }
 
 fn missing(spec: &StageSpec, uses: &str, contract: &Contract, inputs: &Node, problems: &mut Diagnostics<'_>) {

@@ -18,7 +18,7 @@ pub fn render(audit: &Audit) -> String {
                 tree.node("", "", None, lineage);
             }
         }
-        Audit::Artifact { lineage, part, text, used_by } => {
+        Audit::Artifact { lineage, part, text, used_by, note: _ } => {
             if let Some(text) = text {
                 let (short, size) = (text.digest.short(), size(text.bytes));
                 tree.line(&format!("a file of text ({}, {short}, {size}), written from", text.form));

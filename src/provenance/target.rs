@@ -3,11 +3,12 @@
 use super::ProvenanceError;
 use super::history::{History, succeeded};
 use super::lineage::{Lineage, Made, MadeBy, SourceFile, Tracer};
+use super::named::named;
 use crate::action::{ActionKey, ActionRecord, Origin};
 use crate::artifact::{Artifact, Format, Layout};
 use crate::cache::{Cache, CacheError, RunRecord, StepRecord, TextRecord};
 use crate::digest::Digest;
-use crate::name::{PortName, RunId, StageName};
+use crate::name::{RunId, StageName};
 use serde::Serialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,8 @@ pub enum Audit {
         text: Option<TextRecord>,
         /// Of a source file: the runs that read it, newest first.
         used_by: Vec<RunId>,
+        /// Of a name that a newer run has without this output: what people have to know of it.
+        note: Option<String>,
     },
     Run {
         run: RunId,
@@ -51,12 +54,20 @@ impl Audit {
         }
     }
 
+    /// What people have to know beside the answer.
+    pub fn note(&self) -> Option<&str> {
+        match self {
+            Self::Artifact { note, .. } => note.as_deref(),
+            Self::Run { .. } => None,
+        }
+    }
+
     pub fn to_json(&self) -> Value {
         match self {
             Self::Run { run, artifacts } => {
                 json!({ "run": run, "artifacts": artifacts.iter().map(Lineage::to_json).collect::<Vec<_>>() })
             }
-            Self::Artifact { lineage, part, text, used_by } => {
+            Self::Artifact { lineage, part, text, used_by, note: _ } => {
                 let mut answer = lineage.to_json();
                 if let Lineage::Source(source) = lineage {
                     answer["artifact"] = json!({ "digest": source.digest, "bytes": source.bytes, "format": "raw" });
@@ -151,14 +162,26 @@ impl Search<'_> {
     fn digest(&mut self, digest: Digest) -> Result<Option<Audit>, ProvenanceError> {
         if let Some((key, artifact)) = self.maker(digest)? {
             let lineage = self.made(key, &artifact)?;
-            return Ok(Some(Audit::Artifact { lineage, part: None, text: None, used_by: Vec::new() }));
+            return Ok(Some(Audit::Artifact { lineage, part: None, text: None, used_by: Vec::new(), note: None }));
         }
         if let Some((key, artifact, text)) = self.text(digest)? {
             let lineage = self.made(key, &artifact)?;
-            return Ok(Some(Audit::Artifact { lineage, part: None, text: Some(text), used_by: Vec::new() }));
+            return Ok(Some(Audit::Artifact {
+                lineage,
+                part: None,
+                text: Some(text),
+                used_by: Vec::new(),
+                note: None,
+            }));
         }
         if let Some((source, used_by)) = self.source(digest)? {
-            return Ok(Some(Audit::Artifact { lineage: Lineage::Source(source), part: None, text: None, used_by }));
+            return Ok(Some(Audit::Artifact {
+                lineage: Lineage::Source(source),
+                part: None,
+                text: None,
+                used_by,
+                note: None,
+            }));
         }
         for record in newest_first(self.cache.records()?) {
             for folder in record.outputs.values().filter(|output| output.layout == Layout::Tree) {
@@ -167,7 +190,7 @@ impl Search<'_> {
                 if let Some(entry) = entries.into_iter().find(|entry| entry.digest == digest) {
                     let part = Some(Part { path: entry.path, digest, bytes: entry.bytes });
                     let lineage = self.made(record.key, folder)?;
-                    return Ok(Some(Audit::Artifact { lineage, part, text: None, used_by: Vec::new() }));
+                    return Ok(Some(Audit::Artifact { lineage, part, text: None, used_by: Vec::new(), note: None }));
                 }
             }
         }
@@ -261,22 +284,11 @@ impl Search<'_> {
     }
 
     fn port(&mut self, target: &str) -> Result<Audit, ProvenanceError> {
-        // A matrix branch may hold dots: every place is tried.
-        let names: Vec<(StageName, PortName)> = target
-            .match_indices('.')
-            .filter_map(|(at, _)| {
-                Some((StageName::parse(&target[..at]).ok()?, PortName::parse(&target[at + 1..]).ok()?))
-            })
-            .collect();
-        let steps = self.history.runs()?.iter().flat_map(|run| run.steps.iter().filter(|step| succeeded(step)));
-        let found = steps.into_iter().find_map(|step| {
-            let (_, port) =
-                names.iter().find(|(stage, port)| *stage == step.stage && step.outputs.contains_key(port))?;
-            Some((step.key?, step.outputs[port].clone()))
-        });
-        if let Some((key, artifact)) = found {
+        let found = named(self.cache, target)?;
+        let found = found.and_then(|found| Some((found.step.key?, found.artifact, found.note)));
+        if let Some((key, artifact, note)) = found {
             let lineage = self.made(key, &artifact)?;
-            return Ok(Audit::Artifact { lineage, part: None, text: None, used_by: Vec::new() });
+            return Ok(Audit::Artifact { lineage, part: None, text: None, used_by: Vec::new(), note });
         }
         self.no_port(target)
     }

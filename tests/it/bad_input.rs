@@ -303,3 +303,20 @@ fn parquet_rows_are_read_in_the_compressions_that_pandas_writes() {
         assert_eq!(ws.read("out.tsv"), "ACGT\t1.5\nTTTTNN\t2\nGATTACA\t11\n", "{compression:?}");
     }
 }
+
+#[test]
+fn a_command_without_its_pipeline_names_the_only_one_that_is_here() {
+    let ws = Workspace::with("cistage: 1\nstages:\n  a: { uses: synthesize }\n");
+    ws.write("other.yaml", "a: 1\n");
+    for command in [&["run"][..], &["plan"], &["graph", "--as", "dot"]] {
+        let said = ws.cistage(command);
+        assert!(
+            said.code == 2 && said.stderr.contains("help: this folder has one pipeline: p.yaml\n"),
+            "{}",
+            said.stderr
+        );
+    }
+    ws.write("q.yml", "cistage: 1\n");
+    let said = ws.cistage(&["run"]);
+    assert!(said.code == 2 && !said.stderr.contains("help:"), "{}", said.stderr);
+}

@@ -61,7 +61,11 @@ fn what_was_given_up_is_made_again_to_the_same_bytes_and_lineage_outlives_it() {
         audit.stdout
     );
 
+    let plan = ws.cistage(&["plan", "p.yaml"]).stdout;
+    assert_eq!(plan.matches("given up by `cache gc`\n").count(), 2, "{plan}");
     let (code, again) = ws.events(&[]);
+    let warnings: Vec<&Value> = again.iter().filter(|event| event["event"] == "warning").collect();
+    assert!(warnings.is_empty(), "what was given up is no damage: {warnings:?}");
     assert_eq!((code, outcomes(&again)), (0, ["both hit", "quick ran", "slow ran"].map(str::to_owned).to_vec()));
     assert_eq!(Workspace::digests(&again), Workspace::digests(&first));
 }

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod caching;
+mod differences;
 mod docs;
 mod engine;
 mod failing;
@@ -12,6 +13,7 @@ mod kill;
 mod layers;
 mod leakage;
 mod lineage;
+mod named;
 mod pages;
 mod readme;
 mod secrets;

@@ -113,3 +113,26 @@ fn what_cant_be_made_again_is_said_and_leaves_nothing() {
     other.env("TOKEN", "hush-hush").env("COLOUR", "blue");
     assert!(outcome(other).stderr.contains("variables named by `env`"));
 }
+
+#[test]
+fn a_folder_of_an_earlier_shell_is_replaced_where_that_is_asked_for_and_no_other() {
+    let ws = failed();
+    assert_eq!(cistage(&ws, &["shell", "first"]).code, 0);
+    ws.write("first.shell/work/mine.txt", "edited");
+    let again = cistage(&ws, &["shell", "first"]);
+    assert!(again.code == 2 && again.stderr.contains("--replace makes it anew"), "{}", again.stderr);
+    assert!(ws.exists("first.shell/work/mine.txt"));
+    let replaced = cistage(&ws, &["shell", "first", "--replace"]);
+    assert_eq!(replaced.code, 0, "{}", replaced.stderr);
+    assert!(ws.exists("first.shell/run.sh") && !ws.exists("first.shell/work/mine.txt"));
+    // What can't be made leaves what is there.
+    let refused = cistage(&ws, &["shell", "third", "--dir", "first.shell", "--replace"]);
+    assert!(refused.code == 2 && ws.exists("first.shell/run.sh"), "{}", refused.stderr);
+    let folders = fs_err::read_dir(ws.path("")).expect("lists").flatten();
+    assert_eq!(folders.filter(|e| e.file_name().to_string_lossy().starts_with(".first")).count(), 0);
+
+    ws.write("own/work/mine.txt", "kept");
+    let own = cistage(&ws, &["shell", "first", "--dir", "own", "--replace"]);
+    assert!(own.code == 2 && own.stderr.contains("not one that `cistage shell` made"), "{}", own.stderr);
+    assert_eq!(ws.read("own/work/mine.txt"), "kept");
+}

@@ -221,3 +221,83 @@ fn the_machine_and_the_manual_are_described() {
     assert_eq!(ws.cistage(&["man", "pages"]).code, 0);
     assert!(ws.read("pages/cistage-audit.1").contains(".SH"));
 }
+
+/// Two stages with numbers, one of them in branches.
+const NUMBERS: &str = r#"
+cistage: 1
+name: n
+params: { x: 1, exit: 0 }
+stages:
+  first:
+    uses: command
+    out: { m: { path: m.json, format: metrics } }
+    with:
+      run: |
+        test {param.exit} = 0
+        echo '{"a": 7}' > {out.m}
+  compare:
+    uses: command
+    out: { m: { path: m.json, format: metrics } }
+    matrix: { x: [1, 2] }
+    with:
+      run: |
+        test {param.exit} = 0
+        echo '{"r2": '{param.x}', "curves": {"epochs": [{"epoch": 3, "loss": 0.5}]}}' > {out.m}
+"#;
+
+fn numbers() -> Workspace {
+    let ws = Workspace::with(NUMBERS);
+    ws.run(&[]);
+    ws
+}
+
+#[test]
+fn metrics_of_one_stage_and_of_epochs_by_their_number() {
+    let ws = numbers();
+    let all = json(&ws, &["metrics"]);
+    assert_eq!(all["stages"]["compare@x=2"]["curves.epochs.3.loss"], 0.5, "{all}");
+    let branches = json(&ws, &["metrics", "--stage", "compare"]);
+    let names: Vec<&String> = branches["stages"].as_object().expect("a map").keys().collect();
+    assert_eq!(names, ["compare@x=1", "compare@x=2"]);
+    let one = json(&ws, &["metrics", "--stage", "compare@x=2"]);
+    assert_eq!(one["stages"].as_object().map(serde_json::Map::len), Some(1));
+    let none = ws.cistage(&["metrics", "--stage", "compar"]);
+    assert!(
+        none.code == 2 && none.stderr.contains("those that have: compare@x=1, compare@x=2, first"),
+        "{}",
+        none.stderr
+    );
+}
+
+#[test]
+fn a_run_without_numbers_says_why_and_which_one_has_some() {
+    let ws = numbers();
+    let with = json(&ws, &["metrics"])["run"].as_str().expect("a run").to_owned();
+    let failed = ws.cistage(&["run", "p.yaml", "--set", "exit=1"]);
+    assert_eq!(failed.code, 1, "{}", failed.stderr);
+    let said = ws.cistage(&["metrics"]);
+    let note =
+        format!("no numbers: the run failed before a stage made any; the newest run of n that has some: {with}\n");
+    assert_eq!((said.code, said.stderr), (0, note));
+    ws.run(&["--force", "first"]);
+    let diff = json(&ws, &["metrics", "diff"]);
+    assert_eq!(diff["old"].as_str(), Some(with.as_str()), "the failed run between them has none");
+    let by_end = json(&ws, &["metrics", &with[with.len() - 4..]]);
+    assert_eq!(by_end["run"].as_str(), Some(with.as_str()));
+    assert_eq!(ws.cistage(&["show", &with[with.len() - 3..]]).code, 2);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let ws = numbers();
+    for args in [&["metrics", "--csv"][..], &["runs", "--csv"], &["metrics", "diff", "--csv"], &["metrics"], &["runs"]]
+    {
+        ws.run(&["--force", "first"]);
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        let mut command = ws.command(args);
+        let output = command.stdout(writer).stderr(std::process::Stdio::piped()).output().expect("starts");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && !said.contains("error"), "{args:?} {said}");
+    }
+}

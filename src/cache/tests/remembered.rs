@@ -75,7 +75,10 @@ fn damage_within_the_same_second_is_found_also_with_the_old_time_of_modification
             file.file().set_modified(before).expect("sets");
         }
         let cache = Cache::open(bench.cache.root()).expect("opens");
-        assert!(matches!(cache.lookup(bench.key()), Ok(Lookup::Miss { damage }) if damage.len() == 1), "{restored}");
+        assert!(
+            matches!(cache.lookup(bench.key()), Ok(Lookup::Miss { damage, .. }) if damage.len() == 1),
+            "{restored}"
+        );
     }
 }
 
