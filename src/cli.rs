@@ -30,6 +30,7 @@ mod plan;
 mod predict;
 mod printer;
 mod progress;
+mod remote;
 mod report;
 mod reporter;
 mod rerun;
@@ -41,6 +42,7 @@ mod serve;
 mod shell;
 mod show;
 mod tensorboard;
+mod transfer;
 mod why;
 
 use exit::CliError;

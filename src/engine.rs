@@ -4,9 +4,10 @@
 //! up, and gives each miss to a thread of its own, which claims the key and watches the worker process. The same
 //! binary is the worker: `cistage worker JOB`.
 
-use crate::cache::CacheError;
+use crate::cache::{CacheError, Remote};
 use crate::event::{Event, RunOutcome};
 use crate::name::RunId;
+use std::sync::Arc;
 
 mod accept;
 mod access;
@@ -36,6 +37,7 @@ mod rerun;
 mod run;
 mod scheduler;
 mod secrets;
+mod sharing;
 mod sources;
 mod strace;
 mod text_form;
@@ -68,6 +70,8 @@ pub struct RunOptions {
     pub keep_going: bool,
     /// A stage that another process works on already fails, and is not waited for.
     pub no_wait: bool,
+    /// The shared cache: asked for what is not here, and given what was made, where it says so.
+    pub remote: Option<Arc<Remote>>,
     /// The command line, for the record.
     pub argv: Vec<String>,
     /// `--profile`, for the record.

@@ -156,7 +156,7 @@ fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
     if verified.given_up > 0 {
         let word = printer.paint("note:", Style::Note);
         printer.line(&format!(
-            "{word} the bytes of {} objects were given up by `cache gc`; a run makes them again",
+            "{word} the bytes of {} objects were given up by `cache gc`, or left in a shared cache; a run makes them again",
             verified.given_up
         ))?;
     }

@@ -5,12 +5,15 @@ use super::exit::CliError;
 use super::keys::KeyArg;
 use super::plan;
 use super::printer::duration;
+use super::remote::{self, RemoteArgs};
 use super::reporter::TerminalReporter;
 use super::select::PipelineArgs;
 use crate::cache::Cache;
+use crate::cache::remote::Tally;
 use crate::engine::{self, EngineError, Interrupt, RunOptions};
 use crate::event::RunOutcome;
 use crate::provenance;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -48,6 +51,8 @@ pub(super) struct Args {
     sign: bool,
     #[command(flatten)]
     key: KeyArg,
+    #[command(flatten)]
+    remote: RemoteArgs,
     /// Start even where more than a day of work lies ahead
     #[arg(long)]
     yes: bool,
@@ -64,6 +69,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         return plan::show(app, &plan, &args.force);
     }
     let key = args.sign.then(|| args.key.secret()).transpose()?;
+    let remote = remote::of_run(app, &args.remote, &args.key)?.map(Arc::new);
     let cache = app.open_cache()?;
     let interrupt = super::interrupt::on_signals()?;
     announce_cost(app, &plan, &cache, args, &interrupt)?;
@@ -73,6 +79,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         threads: args.threads.map(|n| n as usize),
         keep_going: args.keep_going,
         no_wait: args.no_wait,
+        remote: remote.clone(),
         argv: std::env::args().collect(),
         profiles: args.pipeline.profile.clone(),
         sets: args.pipeline.set.clone(),
@@ -86,6 +93,11 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         provenance::sign_run(&cache, &summary.run, key)
             .map_err(|error| CliError::Failed(format!("run {} can't be signed: {error}", summary.run)))?;
         app.printer.note(&format!("signed run {} with key {}", summary.run, &key.public().id()[..12]));
+    }
+    if let Some(remote) = remote.filter(|remote| remote.adds() && summary.ran > 0) {
+        for warning in remote.add_run(&cache, &summary.run, &Tally::default(), &|| interrupt.is_raised()) {
+            app.printer.warning(&warning);
+        }
     }
     match summary.outcome {
         RunOutcome::Succeeded => Ok(()),

@@ -4,6 +4,7 @@ use super::capacity::Capacity;
 use super::coordinator::Coordinator;
 use super::interrupt::Interrupt;
 use super::recorder::Recorder;
+use super::sharing::Sharing;
 use super::sources::Sources;
 use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, leakage, publish};
 use crate::cache::run_record::RUN_SCHEMA;
@@ -40,7 +41,9 @@ pub fn run(
         pipeline: plan.name.clone(),
         stages: plan.steps.iter().map(|step| step.name.clone()).collect(),
     });
-    let mut coordinator = Coordinator::new(plan, cache, &recorder, interrupt, &sources, capacity, &forced, options);
+    let sharing = options.remote.as_ref().map(|remote| Sharing::new(remote, cache, &recorder, interrupt));
+    let mut coordinator =
+        Coordinator::new(plan, cache, &recorder, interrupt, &sources, capacity, &forced, options, sharing.as_ref());
     coordinator.walk();
     let (published, unpublished) = coordinator.publish();
     let (steps, input_error) = coordinator.finish();
@@ -86,6 +89,7 @@ pub fn run(
         leakage,
         environment: environment(capacity.cpus, Device::Cpu),
         verify: if plan.verify_always { Verify::Always } else { Verify::Changed },
+        imported: None,
         previous: None,
     });
     if committed.is_err() {
