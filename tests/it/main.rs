@@ -14,6 +14,7 @@ mod leakage;
 mod lineage;
 mod pages;
 mod readme;
+mod remote;
 mod secrets;
 mod serve;
 mod shell;

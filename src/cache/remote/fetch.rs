@@ -104,6 +104,7 @@ impl Remote {
     ) -> Result<Option<Served>, Fault> {
         // A record that is here needs bytes alone, which nobody has to vouch for.
         if let Some(record) = cache.record(key)? {
+            cache.put_bytes(&record.manifest.canonical())?;
             return match self.bring_objects(cache, &record, brought, stop)? {
                 Whole::Yes => match cache.lookup(key)? {
                     Lookup::Hit(served) => Ok(Some(served)),

@@ -19,6 +19,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Things that are sent at once.
 const AT_ONCE: usize = 8;
+/// Of large objects each sends several parts at once, which take memory.
+const LARGE_AT_ONCE: usize = 2;
 
 /// What was brought there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -125,11 +127,14 @@ impl Remote {
             objects.extend(record.attempts.iter().filter_map(|attempt| attempt.log));
             written.push((record, bytes));
         }
-        let objects: Vec<Digest> = objects.into_iter().collect();
+        let size = |object: &Digest| fs_err::metadata(cache.object_path(*object)).map_or(0, |metadata| metadata.len());
+        let (large, small): (Vec<Digest>, Vec<Digest>) =
+            objects.into_iter().partition(|object| size(object) >= PARTS_FROM);
         if !written.is_empty() {
             self.prepare(stop)?;
         }
-        each(&objects, AT_ONCE, |object| self.push_object(cache, *object, tally, stop))?;
+        each(&small, AT_ONCE, |object| self.push_object(cache, *object, tally, stop))?;
+        each(&large, LARGE_AT_ONCE, |object| self.push_object(cache, *object, tally, stop))?;
         each(&written, AT_ONCE, |written| self.push_record(cache, written, tally, stop))
     }
 

@@ -26,7 +26,7 @@ pub const PARTS_FROM: u64 = 16 << 20;
 /// A part at least; stores take ten thousand of them.
 const PART: u64 = 8 << 20;
 /// Parts of one object that are under way at once.
-const PARTS_AT_ONCE: usize = 4;
+const PARTS_AT_ONCE: usize = 8;
 
 /// Asked while a thread waits: whether to give up.
 pub type Stop<'a> = &'a (dyn Fn() -> bool + Sync);
@@ -74,7 +74,7 @@ pub struct Listed {
 
 /// An open store; all names begin below a prefix.
 pub struct Store {
-    store: Arc<dyn ObjectStore>,
+    objects: Arc<dyn ObjectStore>,
     prefix: Path,
     /// Taken when it is dropped: a request that hangs must not hold the program up.
     runtime: Option<Runtime>,
@@ -90,7 +90,7 @@ impl Store {
     pub(super) fn of(store: Arc<dyn ObjectStore>, prefix: Path) -> Result<Self, String> {
         let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("remote").enable_all().build();
         let runtime = runtime.map_err(|e| format!("can't start threads for the shared cache: {e}"))?;
-        Ok(Self { store, prefix, runtime: Some(runtime) })
+        Ok(Self { objects: store, prefix, runtime: Some(runtime) })
     }
 
     fn path(&self, name: &str) -> Path {
@@ -115,7 +115,7 @@ impl Store {
                     return Err(Fault::Stopped);
                 }
                 if Instant::now() > end {
-                    return Err(Fault::Down(format!("no answer within {} s", limit.as_secs())));
+                    return Err(Fault::Down(format!("not done within {} s", limit.as_secs())));
                 }
             }
         })
@@ -128,8 +128,7 @@ impl Store {
         let too_many = || Fault::Lies(format!("{name} has more bytes than the {limit} that it should have"));
         self.wait(time_for(limit), stop, async {
             // A store that does not answer is not waited for as long as one that sends much.
-            let asked = tokio::time::timeout(ANSWER, self.store.get(&path)).await;
-            let found = match asked.map_err(|_| Fault::Down(format!("no answer within {} s", ANSWER.as_secs())))? {
+            let found = match tokio::time::timeout(ANSWER, self.objects.get(&path)).await.map_err(|_| silent())? {
                 Ok(found) => found,
                 Err(object_store::Error::NotFound { .. }) => return Ok(None),
                 Err(error) => return Err(down(&error)),
@@ -137,12 +136,16 @@ impl Store {
             if found.meta.size > limit {
                 return Err(too_many());
             }
-            let (mut stream, mut bytes) = (found.into_stream(), 0);
-            while let Some(chunk) = stream.next().await {
+            let (mut stream, mut bytes, began) = (found.into_stream(), 0, Instant::now());
+            while let Some(chunk) = tokio::time::timeout(ANSWER, stream.next()).await.map_err(|_| silent())? {
                 let chunk = chunk.map_err(|error| down(&error))?;
                 bytes += chunk.len() as u64;
                 if bytes > limit {
                     return Err(too_many());
+                }
+                if began.elapsed() > time_for(bytes) {
+                    let slowest = SLOWEST >> 10;
+                    return Err(Fault::Down(format!("it sends less than {slowest} KiB each second")));
                 }
                 sink.write_all(&chunk).map_err(Fault::Local)?;
             }
@@ -160,7 +163,7 @@ impl Store {
     pub fn size(&self, name: &str, stop: Stop<'_>) -> Result<Option<u64>, Fault> {
         let path = self.path(name);
         self.wait(ANSWER, stop, async {
-            match self.store.head(&path).await {
+            match self.objects.head(&path).await {
                 Ok(found) => Ok(Some(found.size)),
                 Err(object_store::Error::NotFound { .. }) => Ok(None),
                 Err(error) => Err(down(&error)),
@@ -174,7 +177,7 @@ impl Store {
         let mode = if put == Put::New { PutMode::Create } else { PutMode::Overwrite };
         self.wait(time_for(bytes.len() as u64), stop, async {
             let options = PutOptions { mode, ..PutOptions::default() };
-            match self.store.put_opts(&path, bytes.into(), options).await {
+            match self.objects.put_opts(&path, bytes.into(), options).await {
                 Ok(_) => Ok(true),
                 Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
                 Err(error) => Err(down(&error)),
@@ -193,7 +196,7 @@ impl Store {
     ) -> Result<(), Fault> {
         let path = self.path(name);
         let part = PART.max(bytes / 9_000) as usize;
-        let begun = self.wait(ANSWER, stop, async { self.store.put_multipart(&path).await.map_err(|e| down(&e)) })?;
+        let begun = self.wait(ANSWER, stop, async { self.objects.put_multipart(&path).await.map_err(|e| down(&e)) })?;
         let mut upload = WriteMultipart::new_with_chunk_size(begun, part);
         let sent = self.wait(time_for(bytes), stop, async {
             loop {
@@ -222,7 +225,7 @@ impl Store {
     pub fn list(&self, folder: &str, stop: Stop<'_>) -> Result<Vec<Listed>, Fault> {
         let path = self.path(folder);
         self.wait(Duration::from_mins(30), stop, async {
-            let found = self.store.list(Some(&path)).map_err(|error| down(&error));
+            let found = self.objects.list(Some(&path)).map_err(|error| down(&error));
             let listed = found.try_filter_map(|meta| async move {
                 let parts: Option<Vec<_>> = meta.location.prefix_match(&self.prefix).map(Iterator::collect);
                 Ok(parts.map(|parts| Listed {
@@ -239,7 +242,7 @@ impl Store {
     pub fn delete(&self, name: &str, stop: Stop<'_>) -> Result<(), Fault> {
         let path = self.path(name);
         self.wait(ANSWER, stop, async {
-            match self.store.delete(&path).await {
+            match self.objects.delete(&path).await {
                 Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
                 Err(error) => Err(down(&error)),
             }
@@ -255,8 +258,12 @@ impl Drop for Store {
     }
 }
 
+fn silent() -> Fault {
+    Fault::Down(format!("no answer within {} s", ANSWER.as_secs()))
+}
+
 fn time_for(bytes: u64) -> Duration {
-    ANSWER + ANSWER + Duration::from_secs(bytes / SLOWEST)
+    ANSWER + Duration::from_secs(bytes / SLOWEST)
 }
 
 fn down(error: &object_store::Error) -> Fault {
@@ -284,9 +291,11 @@ fn essence(text: &str) -> String {
         let (_, rest) = text.split_once(&format!("<{tag}>"))?;
         Some(rest.split_once(&format!("</{tag}>"))?.0.to_owned())
     };
-    if let (Some(code), Some(message)) = (between("Code"), between("Message")) {
-        let message = message.lines().next().unwrap_or_default().to_owned();
-        return format!("{code}: {message}");
+    if let Some(code) = between("Code") {
+        let message = between("Message").unwrap_or_default();
+        return format!("{code}: {}", message.lines().next().unwrap_or_default())
+            .trim_end_matches([':', ' '])
+            .to_owned();
     }
     let line: String = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).collect();
     let words = line.split(' ').map(|word| match word.split_once('?') {
@@ -342,6 +351,7 @@ pub(super) mod tests {
         let xml = "Error performing GET http://h/b?X-Amz-Signature=s3cret: <?xml?><Error><Code>SignatureDoesNotMatch</Code>\
                    <Message>The signature does not match.</Message><StringToSign>s3cret</StringToSign></Error>";
         assert_eq!(essence(xml), "SignatureDoesNotMatch: The signature does not match.");
+        assert_eq!(essence("403: <Error><Code>SignatureDoesNotMatch</Code></Error>"), "SignatureDoesNotMatch");
         assert_eq!(essence("GET https://h/c?sig=s3cret failed"), "GET https://h/c?… failed");
     }
 }

@@ -100,7 +100,7 @@ fn a_flipped_bit_is_caught_and_mended_by_the_next_push() {
 #[test]
 fn more_bytes_than_were_said_are_not_read_on() {
     let two = Two::pushed();
-    two.overwrite(&layout::object(two.here.output("rows").digest), &[b'x'; 100_000]);
+    two.overwrite(&layout::object(two.here.output("rows").digest), &b"x".repeat(100_000));
     let answer = two.serve();
     assert!(answer.served.is_none() && answer.warnings[0].contains("more bytes"), "{answer:?}");
 }
