@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build gpu run test kill-test test-cluster check-gpu bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-editor pictures book bench bench-data bench-train bench-orchestrators schema clean-cache
+.PHONY: help build gpu run test kill-test test-cluster check-gpu bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-remote check-editor pictures book bench bench-data bench-train bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -127,6 +127,25 @@ target/browser/bin/python:
 
 check-pages: build $(BROWSER) ## every page in a real browser: errors, hostile texts, narrow windows, a live run; needs a Chromium
 	$(BROWSER) tests/browser/check.py --bin $(BIN) --chromium "$$(command -v $(CHROMIUM))" $(if $(SHOTS),--shots $(SHOTS))
+
+# Another Python with moto[s3], flask, flask-cors, boto3 and awscli may be named by REMOTE; s3s-fs and Azurite by S3S_FS and AZURITE.
+REMOTE  ?= target/remote/bin/python
+S3S_FS  ?= target/tools/bin/s3s-fs
+AZURITE ?= target/azurite/node_modules/.bin/azurite-blob
+
+target/remote/bin/python:
+	python3 -m venv target/remote
+	target/remote/bin/pip -q install 'moto[s3]' flask flask-cors awscli boto3
+
+# Later ones want a newer compiler.
+target/tools/bin/s3s-fs:
+	CARGO_TARGET_DIR=target/tools/build $(CARGO) install -q --locked --root target/tools --version 0.14.1 --features binary s3s-fs
+
+target/azurite/node_modules/.bin/azurite-blob:
+	npm install --silent --no-fund --no-audit --prefix target/azurite azurite
+
+check-remote: build $(REMOTE) $(S3S_FS) $(AZURITE) ## shared caches on real servers: shared, tampered with, broken; with figures
+	$(REMOTE) tests/cluster/remote.py --bin $(BIN) --s3s-fs $(S3S_FS) --azurite $(AZURITE)
 
 # The YAML language server may be named by YAML_SERVER.
 YAML_SERVER ?= target/editor/node_modules/.bin/yaml-language-server

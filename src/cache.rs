@@ -11,6 +11,7 @@
 //! scratch/<action key>/               unfinished work, and attempts that failed
 //! pins/<hex>.json                     what is never given up
 //! given-up/<session>.json             which objects `cache gc` gave up
+//! arrivals/<2 hex>/<62 hex>.json      of a record that came from a shared cache: from where, and who signed it
 //! locks/  tmp/  quarantine/           kernel locks (runs.lock notes whose record is written); files being written or
 //!                                     given up; what was damaged
 //! index/                              sled, and `memo`: digests of unchanged files
@@ -46,6 +47,7 @@ mod network;
 mod pins;
 mod place;
 mod records;
+pub mod remote;
 pub mod run_record;
 mod runs;
 mod seal;
@@ -76,7 +78,8 @@ pub use du::{Total, Usage};
 pub use gc::{Candidate, Plan as GcPlan, Policy as GcPolicy, Reason};
 pub use pins::Pin;
 pub use records::Served;
-pub use run_record::{Maker, RunRecord, StepRecord, Verify};
+pub use remote::{Arrival, Remote};
+pub use run_record::{Imported, Maker, RunRecord, StepRecord, Verify};
 pub use texts::TextRecord;
 pub use verify::{Problem, Verification};
 

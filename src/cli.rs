@@ -31,6 +31,7 @@ mod plan;
 mod predict;
 mod printer;
 mod progress;
+mod remote;
 mod report;
 mod reporter;
 mod rerun;
@@ -42,6 +43,7 @@ mod serve;
 mod shell;
 mod show;
 mod tensorboard;
+mod transfer;
 mod why;
 
 use exit::CliError;

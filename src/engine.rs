@@ -4,10 +4,11 @@
 //! up, and gives each miss to a thread of its own, which claims the key and watches the worker process. The same
 //! binary is the worker: `cistage worker JOB`.
 
-use crate::cache::CacheError;
+use crate::cache::{CacheError, Remote};
 use crate::event::{Event, RunOutcome};
 use crate::name::RunId;
 use crate::site::{self, Executor};
+use std::sync::Arc;
 
 mod accept;
 mod access;
@@ -39,6 +40,7 @@ mod rerun;
 mod run;
 mod scheduler;
 mod secrets;
+mod sharing;
 mod slurm;
 mod sources;
 mod strace;
@@ -78,6 +80,8 @@ pub struct RunOptions {
     pub executor: Executor,
     /// What a site says of its Slurm.
     pub slurm: site::Slurm,
+    /// The shared cache: asked for what is not here, and given what was made, where it says so.
+    pub remote: Option<Arc<Remote>>,
     /// The command line, for the record.
     pub argv: Vec<String>,
     /// `--profile`, for the record.

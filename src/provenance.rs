@@ -6,7 +6,6 @@
 //! downstream   the lineage forwards: what was made from an artifact
 //! export       the lineage in the forms of others
 //! history      the runs backwards: the newest earlier execution of a stage
-//! signature    keys, and what they signed
 //! signed       which actions of a lineage a trusted key vouches for
 //! target       what a user names: a file, a digest, `STAGE.PORT`, a run
 //! lineage      the tree back to source files; its JSON
@@ -31,7 +30,6 @@ mod makers;
 mod mermaid;
 mod named;
 mod render;
-mod signature;
 mod signed;
 mod target;
 mod verify;
@@ -49,7 +47,6 @@ pub use lineage::{Lineage, Made, MadeBy, SourceFile};
 pub use mermaid::{escaped as mermaid_text, mermaid};
 pub use named::{Named, named};
 pub use render::render;
-pub use signature::{Public, Secret};
 pub use signed::{Vouched, sign_run, vouched};
 pub use target::{Audit, Part, audit, audit_name};
 pub use verify::{SourceCheck, SourceState, Verified, source_state, verify};

@@ -120,7 +120,7 @@ impl Site {
         let text = fs_err::read_to_string(&path)?;
         let mut site =
             Self::read(&text).map_err(|message| SiteError::Wrong { path: path.display().to_string(), message })?;
-        site.folder = path.parent().unwrap_or(folder).to_owned();
+        path.parent().unwrap_or(folder).clone_into(&mut site.folder);
         Ok(site)
     }
 

@@ -47,10 +47,10 @@ impl Cache {
         Ok(self.given_up.get_or_init(|| known).contains(&digest))
     }
 
-    /// Every object that was ever given up; some may have been made again. Records that can't be read are left out: what
+    /// Every object that was ever given up, or left where its record came from; some may be here again. Records that can't be read are left out: what
     /// they name counts as missing.
     pub fn given_up(&self) -> io::Result<BTreeSet<Digest>> {
-        let mut objects = BTreeSet::new();
+        let mut objects = self.left_elsewhere()?;
         for entry in list(&self.root().join("given-up"))? {
             let read = fs_err::read(entry.path()).ok().and_then(|bytes| seal::open::<GivenUp>(&bytes).ok());
             objects.extend(read.into_iter().flat_map(|given_up| given_up.objects));

@@ -109,13 +109,24 @@ impl Records {
         store: &Store,
         ledger: &Ledger,
     ) -> io::Result<Generation> {
-        let path = self.path(record.key);
+        self.publish_bytes(temp, record.key, &seal::seal(record), store, ledger)
+    }
+
+    /// Writes the bytes of a record's file in one step, after all that it relies on; gives the change of the generation.
+    pub fn publish_bytes(
+        &self,
+        temp: &Path,
+        key: ActionKey,
+        bytes: &[u8],
+        store: &Store,
+        ledger: &Ledger,
+    ) -> io::Result<Generation> {
+        let path = self.path(key);
         let mut change = Generation::default();
         if let Ok(old) = fs_err::symlink_metadata(&path) {
-            change.subtract(record.key, Stamp::of(&old));
+            change.subtract(key, Stamp::of(&old));
         }
-        let bytes = seal::seal(record);
-        let file = durable::write_unsynced(temp, &bytes)?;
+        let file = durable::write_unsynced(temp, bytes)?;
         let modified = stamp::set_modified_now(&file)?;
         let place = || {
             // Bytes before record: a crash here leaves garbage, not a lie.
@@ -128,9 +139,9 @@ impl Records {
         // The file that we hold, if it still is the one at that name: it was private until now.
         let (ours, there) = (Stamp::of(&file.metadata()?), Stamp::of(&fs_err::symlink_metadata(&path)?));
         if ours == there {
-            ledger.vouch(&memo_name(record.key), there, modified, Digest::of(&bytes));
+            ledger.vouch(&memo_name(key), there, modified, Digest::of(bytes));
         }
-        change.add(record.key, there);
+        change.add(key, there);
         Ok(change)
     }
 

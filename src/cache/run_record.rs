@@ -92,6 +92,24 @@ pub struct RunRecord {
     /// How the bytes of hits and sources were checked.
     #[serde(default)]
     pub verify: Verify,
+    /// Of a run of another machine: how it came here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Imported>,
     /// Digest of the file of the run record before this one.
     pub previous: Option<Digest>,
+}
+
+/// How the record of a run of another machine came here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Imported {
+    /// The shared cache.
+    pub from: String,
+    /// The id of the trusted key that signed it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signer: Option<String>,
+    /// RFC 3339, UTC.
+    pub at: String,
+    /// Of its record there: here it has another place in the chain of runs.
+    pub record: Digest,
 }

@@ -181,7 +181,7 @@ impl Store {
 
     /// Whether the store has an object, sound, for `session` to rely on; a damaged one is taken away, so that good bytes
     /// can take its place.
-    fn has(&self, digest: Digest, session: &Session, ledger: &Ledger) -> io::Result<bool> {
+    pub(super) fn has(&self, digest: Digest, session: &Session, ledger: &Ledger) -> io::Result<bool> {
         if !self.path(digest).exists() {
             return Ok(false);
         }

@@ -61,6 +61,7 @@ pub(crate) fn run_record(run: &str) -> RunRecord {
         leakage: Vec::new(),
         environment: Environment::default(),
         verify: Verify::Changed,
+        imported: None,
         previous: None,
     }
 }

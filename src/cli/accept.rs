@@ -39,7 +39,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         },
     };
     let plan = pipeline::load(&file, &Options { profiles, sets, to: None })?;
-    let interrupt = super::interrupt::on_signals(None)?;
+    let interrupt = super::interrupt::on_signals()?;
     let record = engine::accept(&plan, &cache, &args.stage, args.reason.trim(), &interrupt)?;
     let accepted = record.accepted.as_ref().expect("that is what it is");
     if app.printer.json {

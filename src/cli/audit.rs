@@ -159,7 +159,7 @@ fn print(app: &App, verified: &Verified) -> Result<(), CliError> {
     if verified.given_up > 0 {
         let word = printer.paint("note:", Style::Note);
         printer.line(&format!(
-            "{word} the bytes of {} were given up by `cache gc`; a run makes them again",
+            "{word} the bytes of {} were given up by `cache gc`, or left in a shared cache; a run makes them again",
             counted(verified.given_up as usize, "object")
         ))?;
     }

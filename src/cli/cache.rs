@@ -16,6 +16,10 @@ pub(super) enum Command {
     Gc(super::gc::Args),
     /// Keep an artifact, or all that a run was for, whatever `cache gc` is told
     Pin(super::pins::Args),
+    /// Bring a run, an artifact or all to the shared cache, as far as it lacks them
+    Push(super::transfer::PushArgs),
+    /// Bring a run, an artifact or all from the shared cache here, as far as they are not here yet
+    Pull(super::transfer::PullArgs),
     /// Let a pinned artifact go again when `cache gc` wants it
     Unpin(super::pins::Args),
 }
@@ -27,6 +31,8 @@ pub(super) fn run(app: &App, command: &Command) -> Result<(), CliError> {
         Command::RebuildIndex => rebuild_index(app),
         Command::Gc(args) => super::gc::run(app, args),
         Command::Pin(args) => super::pins::pin(app, args),
+        Command::Push(args) => super::transfer::push(app, args),
+        Command::Pull(args) => super::transfer::pull(app, args),
         Command::Unpin(args) => super::pins::unpin(app, args),
     }
 }
@@ -89,7 +95,10 @@ fn verify(app: &App) -> Result<(), CliError> {
             }
         ))?;
         if found.given_up > 0 {
-            app.printer.line(&format!("{} further objects were given up by `cache gc`", found.given_up))?;
+            app.printer.line(&format!(
+                "{} further objects were given up by `cache gc`, or left in a shared cache",
+                found.given_up
+            ))?;
         }
     }
     if found.problems.is_empty() { Ok(()) } else { Err(CliError::Integrity) }

@@ -3,6 +3,7 @@
 use super::App;
 use super::exit::CliError;
 use super::printer::{Style, bytes, duration, table};
+use crate::cache::remote::RemoteReason;
 use crate::cache::{Candidate, GcPlan, GcPolicy, Reason};
 use crate::pipeline::resources::{parse_bytes, parse_seconds};
 use serde_json::json;
@@ -16,7 +17,7 @@ use std::time::Duration;
 /// younger than the time of grace.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  cistage cache gc\n  cistage cache gc --free 50GB --apply\n  cistage cache gc --keep-runs 3 --grace 7d --apply"
+    after_help = "Examples:\n  cistage cache gc\n  cistage cache gc --free 50GB --apply\n  cistage cache gc --keep-runs 3 --grace 7d --apply\n  cistage cache gc --remote --keep-runs 50 --grace 30d"
 )]
 pub(super) struct Args {
     /// Do it; without this, only the plan is shown
@@ -31,13 +32,19 @@ pub(super) struct Args {
     /// Keep whatever is younger: 12h, 7d; 0 for nothing
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = time)]
     grace: Duration,
+    /// Clean the shared cache instead: what none of the newest runs that were pushed there used. Records go there, too
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    remote: Option<String>,
 }
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
+    let policy = GcPolicy { keep_runs: args.keep_runs, grace: args.grace, free: args.free };
+    if let Some(url) = &args.remote {
+        return remote(app, args, &policy, Some(url.as_str()).filter(|url| !url.is_empty()));
+    }
     if !app.cache.is_dir() {
         return Err(CliError::input(format!("{} is no cache folder", app.cache.display())));
     }
-    let policy = GcPolicy { keep_runs: args.keep_runs, grace: args.grace, free: args.free };
     let plan = if args.apply {
         let cache = app.open_cache()?;
         let mut plan = cache.plan_gc(&policy)?;
@@ -52,6 +59,54 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         return app.printer.json(&value);
     }
     print(app, &plan, args)
+}
+
+/// The same of the shared cache.
+fn remote(app: &App, args: &Args, policy: &GcPolicy, url: Option<&str>) -> Result<(), CliError> {
+    let remote = super::remote::to_clean(app, url)?;
+    let interrupt = super::interrupt::on_signals()?;
+    let stop = || interrupt.is_raised();
+    let failed = |fault| super::transfer::failed(&remote, fault);
+    let plan = remote.plan_gc(policy, &stop).map_err(failed)?;
+    if args.apply {
+        remote.apply_gc(&plan, &stop).map_err(failed)?;
+    }
+    if app.printer.json {
+        let mut value = json!(plan);
+        (value["applied"], value["remote"]) = (json!(args.apply), json!(remote.address().to_string()));
+        return app.printer.json(&value);
+    }
+    let mut rows = vec![vec!["kept".to_owned(), "size".to_owned(), "files".to_owned()]];
+    for (reason, total) in &plan.kept {
+        let reason = match reason {
+            RemoteReason::Recent => "of the newest runs",
+            RemoteReason::Young => "younger than the time of grace",
+            RemoteReason::Spared => "not needed to free that much",
+        };
+        rows.push(vec![format!("  {reason}"), bytes(total.bytes), total.files.to_string()]);
+    }
+    app.printer.document(&table(&rows, &[1, 2]))?;
+    if !plan.given_up.is_empty() {
+        let mut rows = vec![["given up", "size", "files", "to make again"].map(str::to_owned).to_vec()];
+        for gone in &plan.given_up {
+            let name = match (&gone.stage, &gone.kind) {
+                (Some(stage), Some(kind)) => format!("{stage} ({kind})"),
+                _ => "what no record names".to_owned(),
+            };
+            rows.push(vec![format!("  {name}"), bytes(gone.bytes), gone.objects.to_string(), duration(gone.seconds)]);
+        }
+        app.printer.document(&table(&rows, &[1, 2, 3]))?;
+    }
+    let runs = plan.runs.len();
+    if args.apply {
+        let word = app.printer.paint("freed", Style::Good);
+        app.printer.line(&format!("{word} in {}: {}, and {runs} runs", remote.address(), bytes(plan.bytes)))
+    } else if plan.given_up.is_empty() && plan.runs.is_empty() {
+        app.printer.line("nothing can go: --keep-runs and --grace say what is kept")
+    } else {
+        let place = remote.address();
+        app.printer.line(&format!("would free {} and {runs} runs in {place}: --apply does it", bytes(plan.bytes)))
+    }
 }
 
 fn print(app: &App, plan: &GcPlan, args: &Args) -> Result<(), CliError> {

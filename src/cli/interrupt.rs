@@ -5,13 +5,20 @@ use crate::engine::Interrupt;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::io::{BufRead, IsTerminal, Write};
 
-/// From now on SIGINT and SIGTERM raise what is given here. `jobs` is there where jobs of a batch system are about, with
-/// what the user has said of them.
-pub(super) fn on_signals(jobs: Option<Option<OnInterrupt>>) -> std::io::Result<Interrupt> {
+/// From now on SIGINT and SIGTERM raise what is given here.
+pub(super) fn on_signals() -> std::io::Result<Interrupt> {
+    listen(false, Interrupt::default())
+}
+
+/// The same where jobs of a batch system are about: does with them what the user has said, or asks at the terminal.
+pub(super) fn on_signals_with_jobs(said: Option<OnInterrupt>) -> std::io::Result<Interrupt> {
     let interrupt = Interrupt::default();
+    interrupt.keep_jobs(said != Some(OnInterrupt::Cancel));
+    listen(said.is_none() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal(), interrupt)
+}
+
+fn listen(asks: bool, interrupt: Interrupt) -> std::io::Result<Interrupt> {
     let handler = interrupt.clone();
-    let asks = jobs == Some(None) && std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
-    interrupt.keep_jobs(jobs.flatten() != Some(OnInterrupt::Cancel));
     let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])?;
     std::thread::spawn(move || {
         let mut first = asks;

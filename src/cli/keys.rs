@@ -2,7 +2,7 @@
 
 use super::App;
 use super::exit::CliError;
-use crate::provenance::{Public, Secret};
+use crate::signature::{Public, Secret};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,12 @@ impl KeyArg {
         let config =
             config.ok_or_else(|| CliError::input("there is no home folder to look for a key in: give --key FILE"))?;
         Ok(config.join("cistage").join("key.pem"))
+    }
+
+    /// Reads the private key where there is one; a file that somebody named has to be there.
+    pub(super) fn secret_where_there(&self) -> Result<Option<Secret>, CliError> {
+        let is_there = self.key.is_some() || self.path().is_ok_and(|path| path.exists());
+        is_there.then(|| self.secret()).transpose()
     }
 
     /// Reads the private key.

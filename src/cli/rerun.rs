@@ -19,7 +19,7 @@ impl Reporter for Silent {
 /// Executes again what made the artifacts of an answer.
 pub(super) fn execute(app: &App, audit: &Audit, purpose: Purpose) -> Result<Rerun, CliError> {
     let cache = app.open_cache()?;
-    let interrupt = super::interrupt::on_signals(None)?;
+    let interrupt = super::interrupt::on_signals()?;
     if app.printer.json {
         return Ok(engine::rerun(&cache, audit.lineages(), purpose, &Silent, &interrupt)?);
     }

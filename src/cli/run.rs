@@ -5,13 +5,16 @@ use super::exit::CliError;
 use super::keys::KeyArg;
 use super::plan;
 use super::printer::duration;
+use super::remote::{self, RemoteArgs};
 use super::reporter::TerminalReporter;
 use super::select::PipelineArgs;
 use crate::cache::Cache;
+use crate::cache::remote::Tally;
 use crate::engine::{self, EngineError, Interrupt, RunOptions};
 use crate::event::RunOutcome;
 use crate::provenance;
 use crate::site::Executor;
+use std::sync::Arc;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -52,6 +55,8 @@ pub(super) struct Args {
     sign: bool,
     #[command(flatten)]
     key: KeyArg,
+    #[command(flatten)]
+    remote: RemoteArgs,
     /// Start even where more than a day of work lies ahead
     #[arg(long)]
     yes: bool,
@@ -87,8 +92,12 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         ExecutorArg::Slurm => Executor::Slurm,
     });
     let has_jobs = plan.steps.iter().any(|step| step.executor.unwrap_or(executor) == Executor::Slurm);
+    let remote = remote::of_run(app, &args.remote, &args.key)?.map(Arc::new);
     let cache = app.open_cache()?;
-    let interrupt = super::interrupt::on_signals(has_jobs.then_some(args.on_interrupt))?;
+    let interrupt = match has_jobs {
+        true => super::interrupt::on_signals_with_jobs(args.on_interrupt)?,
+        false => super::interrupt::on_signals()?,
+    };
     announce_cost(app, &plan, &cache, args, &interrupt)?;
     let options = RunOptions {
         force: args.force.clone(),
@@ -98,6 +107,7 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         no_wait: args.no_wait,
         executor,
         slurm: site.slurm,
+        remote: remote.clone(),
         argv: std::env::args().collect(),
         profiles: args.pipeline.profile.clone(),
         sets: args.pipeline.set.clone(),
@@ -111,6 +121,11 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
         provenance::sign_run(&cache, &summary.run, key)
             .map_err(|error| CliError::Failed(format!("run {} can't be signed: {error}", summary.run)))?;
         app.printer.note(&format!("signed run {} with key {}", summary.run, &key.public().id()[..12]));
+    }
+    if let Some(remote) = remote.filter(|remote| remote.adds() && summary.ran > 0) {
+        for warning in remote.add_run(&cache, &summary.run, &Tally::default(), &|| interrupt.is_raised()) {
+            app.printer.warning(&warning);
+        }
     }
     match summary.outcome {
         RunOutcome::Succeeded => Ok(()),

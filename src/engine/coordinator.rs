@@ -7,6 +7,7 @@ use super::interrupt::{Interrupt, Urgency};
 use super::process::Control;
 use super::recorder::Recorder;
 use super::scheduler::Scheduler;
+use super::sharing::Sharing;
 use super::slurm::Slurm;
 use super::sources::Sources;
 use super::{RunOptions, manifest, publish, run};
@@ -21,7 +22,7 @@ use crate::provenance::in_words;
 use crate::site::Executor;
 use crate::stage::Resources;
 use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -32,6 +33,8 @@ const ELSEWHERE: usize = 1000;
 
 /// How often a request to stop is looked for while stages run.
 const HEED: Duration = Duration::from_millis(50);
+/// Steps that the shared cache is asked for at once.
+const AT_ONCE: usize = 16;
 
 /// A step under way.
 #[derive(Default)]
@@ -39,6 +42,8 @@ struct Track {
     inputs: BTreeMap<PortName, Input>,
     key: Option<ActionKey>,
     manifest: Option<ActionManifest>,
+    /// What is wrong with the result that is recorded here, and whether `cache gc` gave some of it up.
+    damage: (Vec<String>, bool),
     because: Vec<String>,
     control: Arc<Control>,
     settled: Option<StepRecord>,
@@ -85,6 +90,10 @@ pub(super) struct Coordinator<'a> {
     forced: &'a [bool],
     keep_going: bool,
     no_wait: bool,
+    sharing: Option<&'a Sharing<'a>>,
+    /// Steps that the shared cache is to be asked for, and how many it is being asked for.
+    to_ask: VecDeque<usize>,
+    asking: usize,
     history: History<'a>,
     places: BTreeMap<&'a StageName, usize>,
     grants: Vec<Resources>,
@@ -102,6 +111,15 @@ pub(super) struct Coordinator<'a> {
     /// Every failure so far was the user's data.
     input_error: bool,
     heeded: Urgency,
+}
+
+/// What a thread tells the coordinator.
+enum Told {
+    /// What the shared cache has of a step, and the seconds that asking took.
+    Asked(usize, Option<Served>, f64),
+    /// A step holds no processor any more.
+    Released(usize),
+    Completed(usize, Completion),
 }
 
 /// How a step ended.
@@ -128,6 +146,7 @@ impl<'a> Coordinator<'a> {
         forced: &'a [bool],
         options: &RunOptions,
         slurm: Option<&'a Slurm>,
+        sharing: Option<&'a Sharing<'a>>,
     ) -> Self {
         let places: BTreeMap<&StageName, usize> = plan.steps.iter().enumerate().map(|(i, s)| (&s.name, i)).collect();
         let is_elsewhere: Vec<bool> =
@@ -159,6 +178,9 @@ impl<'a> Coordinator<'a> {
             forced,
             keep_going: options.keep_going,
             no_wait: options.no_wait,
+            sharing,
+            to_ask: VecDeque::new(),
+            asking: 0,
             history: History::of(cache, &plan.name),
             scheduler: Scheduler::new(capacity, grants.clone(), upstream),
             places,
@@ -179,24 +201,42 @@ impl<'a> Coordinator<'a> {
         let (cache, recorder) = (self.cache, self.recorder);
         thread::scope(|scope| {
             let (send, receive) = mpsc::channel();
+            let uploads = self.sharing.and_then(|sharing| sharing.start_adding(scope));
             loop {
                 self.heed();
                 self.look_up_all();
-                while let Some(i) = (!self.is_stopping()).then(|| self.scheduler.admit()).flatten() {
-                    let (send, action, control) = (send.clone(), self.action(i), Arc::clone(&self.tracks[i].control));
+                while let (Some(sharing), true) = (self.sharing, self.asking < AT_ONCE && !self.is_stopping()) {
+                    let Some(i) = self.to_ask.pop_front() else { break };
+                    self.asking += 1;
+                    let (send, stage, key) = (send.clone(), &self.plan.steps[i].name, self.key(i));
                     scope.spawn(move || {
-                        let released = || drop(send.send((i, None)));
-                        let completion = execute(&action, cache, recorder, &control, &released);
-                        send.send((i, Some(completion)))
+                        let began = Instant::now();
+                        let served = sharing.ask(stage, key);
+                        send.send(Told::Asked(i, served, began.elapsed().as_secs_f64()))
                             .expect("the coordinator listens until all threads have answered");
                     });
                 }
-                if self.scheduler.under_way() == 0 {
+                while let Some(i) = (!self.is_stopping()).then(|| self.scheduler.admit()).flatten() {
+                    let (send, action, control) = (send.clone(), self.action(i), Arc::clone(&self.tracks[i].control));
+                    scope.spawn(move || {
+                        let released = || drop(send.send(Told::Released(i)));
+                        let completion = execute(&action, cache, recorder, &control, &released);
+                        send.send(Told::Completed(i, completion))
+                            .expect("the coordinator listens until all threads have answered");
+                    });
+                }
+                if self.scheduler.under_way() == 0 && self.asking == 0 {
                     break;
                 }
                 match receive.recv_timeout(HEED) {
-                    Ok((i, Some(completion))) => self.complete(i, completion),
-                    Ok((i, None)) => self.scheduler.release(i),
+                    Ok(Told::Completed(i, completion)) => {
+                        if let (Some(uploads), Ending::Ran(_)) = (&uploads, &completion.ending) {
+                            uploads.add(&self.plan.steps[i].name, self.key(i));
+                        }
+                        self.complete(i, completion);
+                    }
+                    Ok(Told::Released(i)) => self.scheduler.release(i),
+                    Ok(Told::Asked(i, served, seconds)) => self.asked(i, served, seconds),
                     Err(mpsc::RecvTimeoutError::Timeout) => {}
                     Err(mpsc::RecvTimeoutError::Disconnected) => unreachable!("this function holds a sender"),
                 }
@@ -228,7 +268,6 @@ impl<'a> Coordinator<'a> {
     }
 
     fn look_up(&mut self, i: usize) -> Result<(), CacheError> {
-        let step = &self.plan.steps[i];
         if !self.ahead.contains_key(&i) {
             self.look_ahead();
         }
@@ -243,23 +282,55 @@ impl<'a> Coordinator<'a> {
             return Ok(());
         }
         let forced = self.forced[i];
-        let (damage, given_up) = match lookup? {
+        let damage = match lookup? {
             Lookup::Hit(record) => {
                 self.hit(i, record, seconds);
                 return Ok(());
             }
             Lookup::Miss { damage, given_up } => (damage, given_up),
         };
+        self.tracks[i].manifest = Some(manifest);
+        self.tracks[i].damage = damage;
+        self.under_way.insert(key, Vec::new());
+        if !forced && self.sharing.is_some_and(|sharing| !sharing.is_left_alone()) {
+            self.scheduler.park(i);
+            self.to_ask.push_back(i);
+            return Ok(());
+        }
+        self.miss(i)
+    }
+
+    /// Queues a step whose result is nowhere.
+    fn miss(&mut self, i: usize) -> Result<(), CacheError> {
+        let step = &self.plan.steps[i];
+        let (damage, given_up) = std::mem::take(&mut self.tracks[i].damage);
         for what in &damage {
             let message = format!("{what}: making it again");
             self.recorder.emit(EventKind::Warning { stage: Some(step.name.clone()), message });
         }
-        let because = self.history.explain(step, &manifest, &damage, given_up, forced)?.because;
+        let manifest = self.tracks[i].manifest.as_ref().expect("set by look_up");
+        let because = self.history.explain(step, manifest, &damage, given_up, self.forced[i])?.because;
         self.tracks[i].because = because.iter().map(in_words).collect();
-        self.tracks[i].manifest = Some(manifest);
-        self.under_way.insert(key, Vec::new());
         self.scheduler.queue(i);
         Ok(())
+    }
+
+    /// Deals with what the shared cache has of a step.
+    fn asked(&mut self, i: usize, served: Option<Served>, seconds: f64) {
+        self.asking -= 1;
+        if let Some(served) = served {
+            let parked = self.under_way.remove(&self.key(i)).unwrap_or_default();
+            self.hit(i, served, seconds);
+            self.scheduler.unpark(&parked);
+        } else if !self.is_stopping()
+            && let Err(error) = self.miss(i)
+        {
+            self.fail(i, format!("the cache failed: {error}"), false, End::default());
+        }
+    }
+
+    fn key(&self, i: usize) -> ActionKey {
+        self.tracks[i].key.expect("set by look_up")
     }
 
     /// Looks up every step whose inputs are known, side by side: a run of many hits is nothing else.

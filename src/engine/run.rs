@@ -4,6 +4,7 @@ use super::capacity::Capacity;
 use super::coordinator::Coordinator;
 use super::interrupt::Interrupt;
 use super::recorder::Recorder;
+use super::sharing::Sharing;
 use super::slurm::Slurm;
 use super::sources::Sources;
 use super::{EngineError, Reporter, RunOptions, RunSummary, clock, environment, force, leakage, publish};
@@ -57,10 +58,21 @@ pub fn run(
         pipeline: plan.name.clone(),
         stages: plan.steps.iter().map(|step| step.name.clone()).collect(),
     });
+    let sharing = options.remote.as_ref().map(|remote| Sharing::new(remote, cache, &recorder, interrupt));
     let on_slurm = plan.steps.iter().any(|step| place(step, options) == Executor::Slurm);
     let slurm = on_slurm.then(|| Slurm::new(options.slurm.clone(), recorder.run().as_str(), interrupt.clone()));
-    let mut coordinator =
-        Coordinator::new(plan, cache, &recorder, interrupt, &sources, capacity, &forced, options, slurm.as_ref());
+    let mut coordinator = Coordinator::new(
+        plan,
+        cache,
+        &recorder,
+        interrupt,
+        &sources,
+        capacity,
+        &forced,
+        options,
+        slurm.as_ref(),
+        sharing.as_ref(),
+    );
     thread::scope(|scope| {
         let closing = slurm.as_ref().map(|slurm| {
             scope.spawn(|| slurm.serve());
@@ -116,6 +128,7 @@ pub fn run(
         leakage,
         environment: environment(capacity.cpus, Device::Cpu),
         verify: if plan.verify_always { Verify::Always } else { Verify::Changed },
+        imported: None,
         previous: None,
     });
     if committed.is_err() {

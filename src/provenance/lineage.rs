@@ -3,7 +3,7 @@
 use super::makers::Makers;
 use crate::action::{Accepted, ActionKey, ActionRecord, Environment, FailedAttempt, Origin};
 use crate::artifact::Artifact;
-use crate::cache::{Cache, CacheError};
+use crate::cache::{Arrival, Cache, CacheError};
 use crate::digest::Digest;
 use crate::name::{PortName, RunId, StageName};
 use serde::Serialize;
@@ -47,6 +47,8 @@ pub struct Made {
     pub also: Vec<MadeBy>,
     /// Decisions by which these bytes are served for actions that were not executed.
     pub decisions: Vec<Decision>,
+    /// How the record came here, where it was made elsewhere.
+    pub arrival: Option<Arrival>,
 }
 
 /// A person's decision, and the action that it was about.
@@ -123,6 +125,8 @@ impl<'a> Tracer<'a> {
         let Some(record) = self.cache.record_versions(key)?.into_iter().find(made) else {
             return lost(format!("no record of {key} that made these bytes is left"));
         };
+        let is_newest = self.cache.record(key)?.as_ref() == Some(&record);
+        let arrival = if is_newest { self.cache.arrival(key)? } else { None };
         self.path.insert(place);
         let inputs = record.inputs.iter().map(|(port, input)| {
             let lineage = match &input.origin {
@@ -143,6 +147,7 @@ impl<'a> Tracer<'a> {
             inputs: inputs?,
             also: Vec::new(),
             decisions: self.decisions(key, artifact.digest)?,
+            arrival,
         };
         let lineage = Lineage::Made(Arc::new(made));
         self.known.insert(place, lineage.clone());
@@ -228,6 +233,9 @@ impl Writer {
                     object.insert("inputs".into(), Value::Object(inputs.collect()));
                 } else {
                     object.insert("inputs_shown_elsewhere".into(), json!(true));
+                }
+                if let Some(Arrival { from, signer, at, .. }) = &made.arrival {
+                    object.insert("arrived".into(), json!({ "from": from, "signer": signer, "at": at }));
                 }
                 if !made.decisions.is_empty() {
                     object.insert("accepted_for".into(), json!(made.decisions));

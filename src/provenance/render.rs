@@ -87,6 +87,13 @@ impl Tree {
         };
         let when = format!("run {}, {}, {:.1} s{who}", by.run, by.started, by.seconds);
         self.line(&format!("{inner}{kind}  key {}  {when}", by.key.0.short()));
+        if let Some(arrival) = &made.arrival {
+            let signer = arrival.signer.as_ref().map_or_else(
+                || "signed by nobody who is trusted".to_owned(),
+                |key| format!("signed by {}", key.chars().take(12).collect::<String>()),
+            );
+            self.line(&format!("{inner}from {}, {signer}", printable(&arrival.from)));
+        }
         for attempt in &by.attempts {
             let error = match attempt.error.as_str() {
                 FailedAttempt::INTERRUPTED => String::new(),

@@ -6,11 +6,11 @@
 use super::ProvenanceError;
 use super::export::{Facts, statement};
 use super::lineage::Lineage;
-use super::signature::{Opened, Public, Secret, open};
 use super::target::{Audit, audit};
 use crate::cache::{Cache, CacheError, Problem};
 use crate::digest::Digest;
 use crate::name::{RunId, StageName};
+use crate::signature::{Opened, Public, Secret, open};
 use serde::Serialize;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};

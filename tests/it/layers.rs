@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const RANK_0: &[&str] = &["name", "digest", "device", "seed", "site", "huge_pages"];
-const RANKS_0_1: &[&str] = &["name", "digest", "device", "seed", "site", "huge_pages", "artifact", "action", "event"];
+const RANK_0: &[&str] = &["name", "digest", "device", "seed", "signature", "site", "huge_pages"];
+const RANKS_0_1: &[&str] =
+    &["name", "digest", "device", "seed", "signature", "site", "huge_pages", "artifact", "action", "event"];
 
 /// Each module of the crate, which ranks it may import, and what else. `cli` may import anything.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
@@ -12,6 +13,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("digest", &[], &[]),
     ("device", &[], &[]),
     ("seed", &[], &[]),
+    ("signature", &[], &[]),
     ("site", &[], &[]),
     ("huge_pages", &[], &[]),
     ("artifact", RANK_0, &[]),
@@ -33,6 +35,12 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
 /// A text that only files under these paths may hold, and why.
 const ONE_PLACE: &[(&[&str], &[&str], &str)] = &[
     (&["sled::"], &["cache/index.rs"], "the index is derived, and replaceable"),
+    (
+        &["object_store::", "futures_util::", "reqwest::", "rustls::"],
+        &["cache/remote/store.rs", "cache/remote/connect.rs"],
+        "what the shared cache is kept in can be replaced",
+    ),
+    (&["tokio::"], &["cache/remote/store.rs"], "the rest of the program has no async runtime"),
     (&["serde_yaml::", "saphyr_parser::"], &["pipeline.rs", "pipeline/"], "YAML ends at the pipeline's border"),
     (&["feature = \"cuda\""], &["model/device.rs"], "one file decides where tensors live"),
     (&["print!(", "println!(", "dbg!("], &["cli.rs", "cli/"], "everything else reports through events"),

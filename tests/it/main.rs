@@ -16,6 +16,7 @@ mod lineage;
 mod named;
 mod pages;
 mod readme;
+mod remote;
 mod secrets;
 mod serve;
 mod shell;

@@ -1,4 +1,4 @@
-//! Ed25519 signatures of statements, as DSSE envelopes. Keys are PEM files (PKCS #8), which openssl reads and writes, too.
+//! Ed25519 signatures of documents, as DSSE envelopes. Keys are PEM files (PKCS #8), which openssl reads and writes, too.
 //!
 //! <https://github.com/secure-systems-lab/dsse/blob/master/protocol.md>
 
@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// What is signed: a JSON document that is an in-toto statement.
-const PAYLOAD: &str = "application/vnd.in-toto+json";
+/// The type of a JSON document that is an in-toto statement.
+const STATEMENT: &str = "application/vnd.in-toto+json";
 
 /// A key that signs. Its secret is never printed.
 pub struct Secret(SigningKey);
@@ -77,12 +77,15 @@ impl Secret {
 
     /// Signs a statement.
     pub fn sign(&self, statement: &Value) -> Envelope {
-        let payload = serde_json::to_vec(statement).expect("plain data");
-        let sig = BASE64.encode(self.0.sign(&to_be_signed(PAYLOAD, &payload)).to_bytes());
+        self.sign_bytes(STATEMENT, &serde_json::to_vec(statement).expect("plain data"))
+    }
+
+    /// Signs bytes of a type.
+    pub fn sign_bytes(&self, payload_type: &str, payload: &[u8]) -> Envelope {
+        let sig = BASE64.encode(self.0.sign(&to_be_signed(payload_type, payload)).to_bytes());
         Envelope {
-            payload_type: PAYLOAD.to_owned(),
-            payload: BASE64.encode(payload),
             signatures: vec![Signed { keyid: self.public().id(), sig }],
+            ..Envelope::unsigned(payload_type, payload)
         }
     }
 }
@@ -105,26 +108,58 @@ impl Public {
     }
 }
 
-/// Checks an envelope's signatures against the keys that one trusts.
-pub fn open(text: &[u8], trusted: &[Public]) -> Opened {
-    let broken = |why: &str| Opened::Broken { why: why.to_owned() };
-    let Ok(envelope) = serde_json::from_slice::<Envelope>(text) else { return broken("is no signed envelope") };
-    let Ok(payload) = BASE64.decode(&envelope.payload) else { return broken("its payload is not base64") };
-    let message = to_be_signed(&envelope.payload_type, &payload);
+/// Bytes that came in an envelope, and who vouches for them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Content {
+    pub bytes: Vec<u8>,
+    /// The id of the trusted key that signed them.
+    pub trusted: Option<String>,
+    /// Ids of the keys that say that they signed them.
+    pub keys: Vec<String>,
+}
+
+impl Envelope {
+    /// Bytes that nobody vouches for.
+    pub fn unsigned(payload_type: &str, payload: &[u8]) -> Self {
+        Self { payload_type: payload_type.to_owned(), payload: BASE64.encode(payload), signatures: Vec::new() }
+    }
+}
+
+/// Takes the bytes out of an envelope of this type, and checks its signatures against the keys that one trusts; an error
+/// says what is wrong with it.
+pub fn content(text: &[u8], payload_type: &str, trusted: &[Public]) -> Result<Content, &'static str> {
+    let envelope: Envelope = serde_json::from_slice(text).map_err(|_| "is no signed envelope")?;
+    let bytes = BASE64.decode(&envelope.payload).map_err(|_| "its payload is not base64")?;
+    let message = to_be_signed(&envelope.payload_type, &bytes);
+    let mut by = None;
     for Signed { keyid, sig } in &envelope.signatures {
         let signature = BASE64.decode(sig).ok().and_then(|sig| Signature::from_slice(&sig).ok());
-        let Some(signature) = signature else { return broken("holds a signature that is none") };
-        if let Some(key) = trusted.iter().find(|key| key.0.verify_strict(&message, &signature).is_ok()) {
-            return match serde_json::from_slice(&payload) {
-                Ok(statement) if envelope.payload_type == PAYLOAD => Opened::Trusted { key: key.id(), statement },
-                _ => broken("what was signed is no in-toto statement"),
-            };
+        let signature = signature.ok_or("holds a signature that is none")?;
+        by = trusted.iter().find(|key| key.0.verify_strict(&message, &signature).is_ok()).map(Public::id);
+        if by.is_some() {
+            break;
         }
         if trusted.iter().any(|key| key.id() == *keyid) {
-            return broken("was changed after it was signed: the signature does not match");
+            return Err("was changed after it was signed: the signature does not match");
         }
     }
-    Opened::Untrusted { keys: envelope.signatures.into_iter().map(|signed| signed.keyid).collect() }
+    if envelope.payload_type != payload_type {
+        return Err("holds a document of another kind");
+    }
+    Ok(Content { bytes, trusted: by, keys: envelope.signatures.into_iter().map(|signed| signed.keyid).collect() })
+}
+
+/// Checks the signatures of a statement against the keys that one trusts.
+pub fn open(text: &[u8], trusted: &[Public]) -> Opened {
+    let broken = |why: &str| Opened::Broken { why: why.to_owned() };
+    match content(text, STATEMENT, trusted) {
+        Err(why) => broken(why),
+        Ok(Content { bytes, trusted: Some(key), .. }) => match serde_json::from_slice(&bytes) {
+            Ok(statement) => Opened::Trusted { key, statement },
+            Err(_) => broken("what was signed is no in-toto statement"),
+        },
+        Ok(Content { keys, .. }) => Opened::Untrusted { keys },
+    }
 }
 
 /// DSSE's pre-authentication encoding: the type and the bytes, each with its length.
@@ -160,6 +195,17 @@ mod tests {
         assert_eq!(open(&text, &[key(2).public(), public.clone()]), Opened::Trusted { key: public.id(), statement });
         assert_eq!(open(&text, &[key(2).public()]), Opened::Untrusted { keys: vec![public.id()] });
         assert!(Secret::from_pem(&public.to_pem()).is_err() && Public::from_pem("x").is_err());
+    }
+
+    #[test]
+    fn a_document_of_one_kind_does_not_pass_for_another() {
+        let text = serde_json::to_vec(&key(1).sign_bytes("a/b", b"bytes")).expect("plain");
+        let trusted = [key(1).public()];
+        let opened = content(&text, "a/b", &trusted).expect("as signed");
+        assert_eq!((opened.bytes.as_slice(), opened.trusted), (&b"bytes"[..], Some(key(1).public().id())));
+        assert_eq!(content(&text, "a/c", &trusted), Err("holds a document of another kind"));
+        let unsigned = serde_json::to_vec(&Envelope::unsigned("a/b", b"bytes")).expect("plain");
+        assert_eq!(content(&unsigned, "a/b", &trusted).expect("it has a form").trusted, None);
     }
 
     #[test]
