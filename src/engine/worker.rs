@@ -1,6 +1,7 @@
 //! The inside of a worker process: reads a job, runs the stage, says how it went.
 
 use super::job::{Failure, Job, Made, Message};
+use crate::collective::Single;
 use crate::huge_pages;
 use crate::stage::{Reached, Resources, Sink, StageContext, StageError};
 use crate::stages::StageKind;
@@ -83,6 +84,7 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
         threads: job.threads,
         device: job.device,
         trace: job.trace,
+        together: &Single,
         sink,
     };
     if is_command || kind.stage().needs() == Resources::ALL_CPUS {
