@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build gpu run test kill-test check-gpu bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-editor pictures book bench bench-data bench-train bench-orchestrators schema clean-cache
+.PHONY: help build gpu mpi run test kill-test check-gpu check-mpi bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-editor pictures book bench bench-data bench-train bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ build: ## the program, in target/release/cistage
 gpu: ## the same for NVIDIA GPUs, too: needs the CUDA toolkit (docs/gpu.md)
 	$(CARGO) build --release --locked --features cuda
 
+mpi: ## the same with MPI, for trainings on several processes: needs mpicc and libclang (docs/mpi.md)
+	$(CARGO) build --release --locked --features mpi
+
 run: build ## the flagship pipeline on made-up rows: no data needed, about three minutes on two cores
 	$(BIN) run pipelines/dream2022.yaml --profile demo
 
@@ -25,6 +28,9 @@ test: ## all tests; those on real data say so where the data are absent
 
 check-gpu: ## what a GPU computes, against the processor and against transformers; needs a GPU and the CUDA toolkit
 	$(CARGO) test --release --locked --features cuda --lib parity -- --nocapture
+
+check-mpi: ## trainings on 2 and 4 ranks: digests, curves, killed ranks, with figures; needs mpirun, mpicc and libclang
+	$(CARGO) test --release --locked --features mpi --test it -- ranks:: --nocapture --test-threads 1
 
 kill-test: ## one training, killed and interrupted at random moments, against the undisturbed one; some ten minutes
 	$(CARGO) test --release --locked --test it -- --ignored --nocapture kill::

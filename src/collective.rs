@@ -87,40 +87,6 @@ impl dyn Collective + '_ {
         all
     }
 
-    /// Adds the numbers of all ranks, in the order of the ranks: everyone gets the same bits.
-    ///
-    /// Each rank adds one part of them, which it then hands to all: nobody reads more than twice what there is.
-    pub fn sum(&self, values: &mut [f32]) {
-        let world = self.world();
-        if world == 1 {
-            return;
-        }
-        let (mut part, mut received, mut padded) = (Vec::new(), Vec::new(), Vec::new());
-        for values in values.chunks_mut((TOGETHER / world).max(1) * world) {
-            let length = values.len().div_ceil(world);
-            received.resize(length * world, 0.0);
-            let whole = values.len() == length * world;
-            if !whole {
-                padded.clear();
-                padded.extend_from_slice(values);
-                padded.resize(length * world, 0.0);
-            }
-            self.all_to_all(if whole { values } else { &padded }, &mut received);
-            let (first, others) = received.split_at(length);
-            part.clear();
-            part.extend_from_slice(first);
-            for other in others.chunks_exact(length) {
-                part.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
-            }
-            if whole {
-                self.all_gather(&part, values);
-            } else {
-                self.all_gather(&part, &mut padded);
-                values.copy_from_slice(&padded[..values.len()]);
-            }
-        }
-    }
-
     /// Everyone's share of numbers of which `values` is this rank's, as [`Self::share`] cuts `rows`.
     pub fn gather(&self, values: &[f32], rows: usize) -> Vec<f32> {
         let (world, longest) = (self.world(), rows.div_ceil(self.world()));
@@ -143,6 +109,50 @@ impl dyn Collective + '_ {
         bytes.resize(u64::from_le_bytes(length) as usize, 0);
         bytes.chunks_mut(MESSAGE).for_each(|message| self.broadcast(message));
         bytes
+    }
+}
+
+/// Adds the numbers of all ranks. Its buffers are kept from sum to sum: clearing fresh pages would take longer than adding.
+#[derive(Debug, Default)]
+pub struct Adder {
+    part: Vec<f32>,
+    received: Vec<f32>,
+    padded: Vec<f32>,
+}
+
+impl Adder {
+    /// Adds in the order of the ranks: everyone gets the same bits.
+    ///
+    /// Each rank adds one part of the numbers, which it then hands to all: nobody sends more than twice what there is.
+    pub fn sum(&mut self, together: &dyn Collective, values: &mut [f32]) {
+        let world = together.world();
+        if world == 1 {
+            return;
+        }
+        let Self { part, received, padded } = self;
+        for values in values.chunks_mut((TOGETHER / world).max(1) * world) {
+            let length = values.len().div_ceil(world);
+            received.resize(length * world, 0.0);
+            let whole = values.len() == length * world;
+            if !whole {
+                padded.clear();
+                padded.extend_from_slice(values);
+                padded.resize(length * world, 0.0);
+            }
+            together.all_to_all(if whole { values } else { padded }, received);
+            let (first, others) = received.split_at(length);
+            part.clear();
+            part.extend_from_slice(first);
+            for other in others.chunks_exact(length) {
+                part.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
+            }
+            if whole {
+                together.all_gather(part, values);
+            } else {
+                together.all_gather(part, padded);
+                values.copy_from_slice(&padded[..values.len()]);
+            }
+        }
     }
 }
 
@@ -185,8 +195,11 @@ mod tests {
                     if ranks.rank() == late {
                         std::thread::sleep(std::time::Duration::from_millis(5));
                     }
-                    let mut values = brought[ranks.rank()].clone();
-                    ranks.sum(&mut values);
+                    let (mut adder, mut values) = (Adder::default(), vec![1.0; 7]);
+                    adder.sum(ranks, &mut values);
+                    assert_eq!(values, [world as f32; 7]);
+                    values.clone_from(&brought[ranks.rank()]);
+                    adder.sum(ranks, &mut values);
                     values
                 });
                 assert!(sums.iter().all(|sum| *sum == expected), "{world} ranks, {length} numbers");

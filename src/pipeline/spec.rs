@@ -11,8 +11,9 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 const TOP: [&str; 8] = ["cistage", "name", "about", "verify", "params", "profiles", "stages", "publish"];
-const STAGE: [&str; 10] = ["uses", "in", "with", "when", "matrix", "out", "secrets", "resources", "hint", "about"];
-const RESERVED: [&str; 2] = ["executor", "ranks"];
+const STAGE: [&str; 11] =
+    ["uses", "in", "with", "when", "matrix", "out", "secrets", "ranks", "resources", "hint", "about"];
+const RESERVED: [&str; 1] = ["executor"];
 const OUTPUT: [&str; 2] = ["path", "format"];
 
 /// A pipeline file, its values not yet filled in.
@@ -43,6 +44,8 @@ pub struct StageSpec {
     pub out: Option<BTreeMap<String, Declared>>,
     /// Of a command: what it is told in secret.
     pub secrets: Option<Entry>,
+    /// Of a training: the processes that share it.
+    pub ranks: Option<Entry>,
     pub resources: Option<Node>,
     pub hint: Option<String>,
 }
@@ -121,6 +124,16 @@ impl StageSpec {
         if let Some(entry) = secrets.as_ref().filter(|_| uses.is_some_and(|uses| uses != "command")) {
             problems.at(entry.key_span, "only a `command` takes secrets").help("remove `secrets`");
         }
+        let ranks = node.get("ranks").cloned();
+        if let Some(entry) = ranks.as_ref().filter(|_| uses.is_some_and(|uses| uses != "train")) {
+            problems.at(entry.key_span, "only a `train` is shared by several ranks").help("remove `ranks`");
+        }
+        if let Some(entry) = node.get("with").and_then(|with| with.value.get("ranks")).filter(|_| uses == Some("train"))
+        {
+            problems
+                .at(entry.key_span, "`ranks` stands beside `with`, not in it")
+                .help("move it up: it says how the stage runs, as `resources` does");
+        }
         line_of(node, "about", problems);
         Some(Self {
             name: name.clone(),
@@ -132,6 +145,7 @@ impl StageSpec {
             matrix: value_of(node, "matrix"),
             out,
             secrets,
+            ranks,
             resources: node.get("resources").map(|entry| entry.value.clone()),
             hint: text_of(node, "hint", problems),
         })

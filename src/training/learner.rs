@@ -2,7 +2,7 @@
 
 use super::optimizer::{self, AdamW, Rates};
 use super::{Engine, Loss, Part};
-use crate::collective::Collective;
+use crate::collective::{Adder, Collective};
 use crate::data::tokens::Tokens;
 use crate::device::Device;
 use crate::model::bert::StepKey;
@@ -61,6 +61,7 @@ pub struct OnProcessor<'e> {
     adam: AdamW,
     /// Where each step leaves its gradient.
     gradient: Gradient,
+    adder: Adder,
 }
 
 impl<'e> OnProcessor<'e> {
@@ -71,6 +72,7 @@ impl<'e> OnProcessor<'e> {
             parameters: Var::from_vec(start, len, &CandleDevice::Cpu)?,
             adam: AdamW::new(len, decay, clip),
             gradient: Gradient::default(),
+            adder: Adder::default(),
         })
     }
 }
@@ -100,7 +102,7 @@ impl Learner for OnProcessor<'_> {
         }
         let mut gradient = self.gradient.lock().expect("no pass panicked");
         let began = Instant::now();
-        together.sum(&mut gradient);
+        self.adder.sum(together, &mut gradient);
         talk.summed = began.elapsed();
         Ok(Slope { loss, norm: optimizer::gradient_norm(layout, &gradient), talk })
     }

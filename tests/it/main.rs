@@ -13,6 +13,7 @@ mod layers;
 mod leakage;
 mod lineage;
 mod pages;
+mod ranks;
 mod readme;
 mod secrets;
 mod serve;
