@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build gpu mpi run test kill-test check-gpu check-mpi bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-editor pictures book bench bench-data bench-train bench-orchestrators schema clean-cache
+.PHONY: help build gpu mpi run test kill-test check-gpu check-mpi bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-editor pictures book bench bench-data bench-train bench-mpi bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ bench-gpu: ## training and prediction on a GPU beside PyTorch; $(TORCH) has to s
 
 bench-orchestrators: build ## whole runs of stages that do nothing, against other tools where they are installed
 	python3 benches/orchestrators.py --bin $(BIN)
+
+bench-mpi: ## the sum of gradients of three sizes on 2 ranks, and on 4
+	$(CARGO) bench --locked --features mpi --bench all_reduce --no-run
+	for n in 2 4; do mpirun --oversubscribe --bind-to none -n $$n "$$(ls -t $(dir $(BIN))deps/all_reduce-* | grep -v '[.]d$$' | head -n 1)"; done
 
 bench: ## the hot paths
 	$(CARGO) bench --locked

@@ -65,7 +65,7 @@ impl Collective for Single {
     fn broadcast(&self, _bytes: &mut [u8]) {}
 
     fn abort(&self) -> ! {
-        std::process::exit(1)
+        unreachable!("one process alone gives its exit code")
     }
 }
 

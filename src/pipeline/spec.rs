@@ -145,7 +145,7 @@ impl StageSpec {
             matrix: value_of(node, "matrix"),
             out,
             secrets,
-            ranks,
+            ranks: ranks.filter(|_| uses == Some("train")),
             resources: node.get("resources").map(|entry| entry.value.clone()),
             hint: text_of(node, "hint", problems),
         })
