@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build gpu run test kill-test test-cluster check-gpu bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-remote check-editor pictures book bench bench-data bench-train bench-orchestrators schema clean-cache
+.PHONY: help build gpu mpi run test kill-test test-cluster check-gpu check-mpi bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-remote check-editor pictures book bench bench-data bench-train bench-mpi bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +17,9 @@ build: ## the program, in target/release/cistage
 gpu: ## the same for NVIDIA GPUs, too: needs the CUDA toolkit (docs/gpu.md)
 	$(CARGO) build --release --locked --features cuda
 
+mpi: ## the same with MPI, for trainings on several processes: needs mpicc and libclang (docs/mpi.md)
+	$(CARGO) build --release --locked --features mpi
+
 run: build ## the flagship pipeline on made-up rows: no data needed, about three minutes on two cores
 	$(BIN) run pipelines/dream2022.yaml --profile demo
 
@@ -25,6 +28,9 @@ test: ## all tests; those on real data say so where the data are absent
 
 check-gpu: ## what a GPU computes, against the processor and against transformers; needs a GPU and the CUDA toolkit
 	$(CARGO) test --release --locked --features cuda --lib parity -- --nocapture
+
+check-mpi: ## trainings on 2 and 4 ranks: digests, curves, killed ranks, with figures; needs mpirun, mpicc and libclang
+	$(CARGO) test --release --locked --features mpi --test it -- ranks:: --nocapture --test-threads 1
 
 kill-test: ## one training, killed and interrupted at random moments, against the undisturbed one; some ten minutes
 	$(CARGO) test --release --locked --test it -- --ignored --nocapture kill::
@@ -79,6 +85,10 @@ bench-gpu: ## training and prediction on a GPU beside PyTorch; $(TORCH) has to s
 
 bench-orchestrators: build ## whole runs of stages that do nothing, against other tools where they are installed
 	python3 benches/orchestrators.py --bin $(BIN)
+
+bench-mpi: ## the sum of gradients of three sizes on 2 ranks, and on 4
+	$(CARGO) bench --locked --features mpi --bench all_reduce --no-run
+	for n in 2 4; do mpirun --oversubscribe --bind-to none -n $$n "$$(ls -t $(dir $(BIN))deps/all_reduce-* | grep -v '[.]d$$' | head -n 1)"; done
 
 bench: ## the hot paths
 	$(CARGO) bench --locked

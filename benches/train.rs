@@ -1,12 +1,13 @@
 //! Whole training steps and predictions on packed rows: `cargo bench --bench train -- [tiny|small|base] [threads] [f32|bf16]
 //! [cpu|cuda[:N]]`.
 
+use cistage::collective::Single;
 use cistage::device::Device;
 use cistage::model::bert::StepKey;
 use cistage::model::device::Gpu;
 use cistage::model::{Batch, Bert, BertConfig, Precision, speed, with_threads};
 use cistage::seed::Seed;
-use cistage::training::{Fused, Learner, Loss, OnGpu, OnProcessor};
+use cistage::training::{Fused, Learner, Loss, OnGpu, OnProcessor, Part};
 use std::time::Instant;
 
 #[global_allocator]
@@ -69,7 +70,9 @@ fn train(learner: &mut dyn Learner, steps: u64) -> Vec<f64> {
     let mut step = 0;
     timed(steps, || {
         step += 1;
-        let slope = learner.look(batch(), vec![1.0; ROWS], Loss::Mse, StepKey { seed: 1, step }).expect("runs");
+        let slope = learner
+            .look(Part::whole(batch(), vec![1.0; ROWS]), Loss::Mse, StepKey { seed: 1, step, first_row: 0 }, &Single)
+            .expect("runs");
         learner.update(slope.norm, 1e-5).expect("runs");
     })
 }

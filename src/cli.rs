@@ -163,8 +163,10 @@ impl App {
 
 /// Reads the command line, does what it says, and gives the exit code.
 pub fn main() -> u8 {
-    if let Some(job) = job(std::env::args_os()) {
-        return crate::engine::worker(&job);
+    match job(std::env::args_os()) {
+        Some(("worker", job)) => return crate::engine::worker(&job),
+        Some((_, job)) => return crate::engine::rank(&job),
+        None => {}
     }
     if let Some(folder) = detached_job(std::env::args_os()) {
         return crate::engine::detached(&folder);
@@ -188,10 +190,15 @@ pub fn main() -> u8 {
     }
 }
 
-/// The job of `cistage worker JOB`, by which a run starts a stage: no command for people, and no time is lost on theirs.
-fn job(mut args: impl ExactSizeIterator<Item = OsString>) -> Option<PathBuf> {
-    let is_worker = args.len() == 3 && args.nth(1)? == "worker";
-    is_worker.then(|| args.next().map(PathBuf::from)).flatten()
+/// The job of `cistage worker JOB`, by which a run starts a stage, and of `cistage rank JOB`, by which that one starts others: no
+/// commands for people, and no time is lost on theirs.
+fn job(mut args: impl ExactSizeIterator<Item = OsString>) -> Option<(&'static str, PathBuf)> {
+    if args.len() != 3 {
+        return None;
+    }
+    let word = args.nth(1)?;
+    let role = ["worker", "rank"].into_iter().find(|role| word == *role)?;
+    Some((role, args.next()?.into()))
 }
 
 /// The folder of `cistage worker --detached FOLDER`, by which a batch system starts a job.

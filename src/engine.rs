@@ -2,7 +2,7 @@
 //!
 //! A coordinator on the calling thread asks the scheduler (pure) for steps whose inputs are known, looks their keys
 //! up, and gives each miss to a thread of its own, which claims the key and watches the worker process. The same
-//! binary is the worker: `cistage worker JOB`.
+//! binary is the worker: `cistage worker JOB`; where several ranks share a stage it starts them, each `cistage rank JOB`.
 
 use crate::cache::{CacheError, Remote};
 use crate::event::{Event, RunOutcome};
@@ -34,6 +34,7 @@ mod planner;
 mod prefix;
 mod process;
 mod publish;
+mod ranks;
 mod recorder;
 mod reproduce;
 mod rerun;
@@ -61,7 +62,7 @@ pub use reproduce::{Reproduced, manifest_again, reproduce};
 pub use rerun::{Again, Purpose, Rerun, rerun};
 pub use run::run;
 pub use text_form::{text_form, write_text};
-pub use worker::worker;
+pub use worker::{rank, worker};
 
 /// How a plan is run.
 #[derive(Debug, Clone, Default)]

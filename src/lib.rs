@@ -9,7 +9,7 @@
 //!
 //! | rank | modules | may import |
 //! |---:|---|---|
-//! | 0 | `name`, `digest`, `device`, `seed`, `signature`, `site`, `huge_pages` | nothing of ours |
+//! | 0 | `name`, `digest`, `device`, `seed`, `signature`, `site`, `huge_pages`, `collective` | nothing of ours |
 //! | 1 | `artifact`, `action`, `event` | rank 0, and each other in that order |
 //! | 2 | `stage` | ranks 0-1 |
 //! | 2 | `data`; `model`; `training`; `report` | rank 0, and `data`, `model` as far as they stand before them |
@@ -23,6 +23,7 @@
 
 pub mod action;
 pub mod artifact;
+pub mod collective;
 pub mod device;
 pub mod digest;
 pub mod event;

@@ -1,6 +1,7 @@
 //! What a stage is: its contract, what it can see while it runs, how it fails.
 
 use crate::artifact::Format;
+use crate::collective::Collective;
 use crate::device::Device;
 use crate::digest::Digest;
 use crate::name::PortName;
@@ -20,6 +21,11 @@ pub trait Stage: Send + Sync {
     /// What it uses when the pipeline says nothing.
     fn needs(&self) -> Resources {
         Resources::ONE_CPU
+    }
+
+    /// The processes that share its work.
+    fn ranks(&self) -> u32 {
+        1
     }
 
     /// What a run on inputs of these sizes would make and cost, where that can be foretold.
@@ -237,6 +243,8 @@ pub struct StageContext<'a> {
     pub device: Device,
     /// Where strace is to note what a user's program touches; `None` in all but an audit.
     pub trace: Option<PathBuf>,
+    /// The processes that share the work. All of them run the stage; the first alone writes, and is heard.
+    pub together: &'a dyn Collective,
     pub sink: &'a dyn Sink,
 }
 
@@ -269,6 +277,11 @@ impl StageContext<'_> {
     pub fn sealed(&mut self, port: &str, digest: Digest, bytes: u64) {
         let port = PortName::parse(port).expect("ports of a contract are valid names");
         self.seals.insert(port, Seal { digest, bytes });
+    }
+
+    /// Whether this process is the one that writes outputs and is heard.
+    pub fn is_first(&self) -> bool {
+        self.together.rank() == 0
     }
 
     pub fn scratch(&self) -> &Path {

@@ -36,12 +36,22 @@ pub use synthesize::Synthesize;
 pub use train::Train;
 pub use train_tokenizer::TrainTokenizer;
 
+/// What is said of a parameter that a stage does not have.
+const UNKNOWN: &str = "there is no such parameter";
+
 /// A parameter that can't be used, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamProblem {
     /// Dotted, `model.layers`; empty where the whole is meant.
     pub param: String,
     pub message: String,
+}
+
+impl ParamProblem {
+    /// Whether the stage has no such parameter.
+    pub fn is_unknown(&self) -> bool {
+        self.message.starts_with(UNKNOWN)
+    }
 }
 
 macro_rules! catalogue {
@@ -190,12 +200,23 @@ fn check_one<T: DeserializeOwned>(
     problems: &mut Vec<ParamProblem>,
 ) {
     let at = |key: &str| path.iter().copied().chain([key]).collect::<Vec<_>>().join(".");
+    let whole: Vec<&str> = path.iter().copied().chain([key]).collect();
+    let nested = whole.iter().rev().fold(value.clone(), |inner, name| single(name, inner));
     let Some(default) = defaults.get(key) else {
+        // What keys leave out while it has its default is known all the same.
+        match serde_json::from_value::<T>(nested).map_err(|error| error.to_string()) {
+            Ok(_) => return,
+            Err(message) if !message.starts_with("unknown field") => {
+                problems.push(ParamProblem { param: at(key), message });
+                return;
+            }
+            Err(_) => {}
+        }
         let known: Vec<&str> = defaults.keys().map(String::as_str).collect();
         let message = if known.is_empty() {
-            "this stage has no parameters".to_owned()
+            format!("{UNKNOWN}; this stage has none")
         } else {
-            format!("there is no such parameter; this stage has: {}", known.join(", "))
+            format!("{UNKNOWN}; this stage has: {}", known.join(", "))
         };
         problems.push(ParamProblem { param: at(key), message });
         return;
@@ -210,7 +231,6 @@ fn check_one<T: DeserializeOwned>(
         }
         return;
     }
-    let nested = path.iter().rev().fold(single(key, value.clone()), |inner, name| single(name, inner));
     if let Err(error) = serde_json::from_value::<T>(nested) {
         problems.push(ParamProblem { param: at(key), message: error.to_string() });
     }

@@ -12,7 +12,7 @@ pub mod schedule;
 
 pub use checkpoint::Checkpoints;
 pub use course::{Curves, Epoch};
-pub use engine::{Engine, Fused};
+pub use engine::{Engine, Fused, Part};
 pub use fit::{FitError, Fitted, Kept, Options, Rows, Training, Watch};
 pub use labels::LabelScale;
 pub use learner::{Learner, OnGpu, OnProcessor};
@@ -24,5 +24,7 @@ pub use schedule::{Schedule, Shape};
 mod agreement;
 #[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod ranks;
 #[cfg(test)]
 mod resume;

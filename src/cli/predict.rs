@@ -111,6 +111,7 @@ fn execute(
         threads,
         device,
         trace: None,
+        together: &crate::collective::Single,
         sink,
     };
     stage.run(&mut ctx).map_err(|error| match error {

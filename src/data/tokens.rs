@@ -1,5 +1,7 @@
 //! Token ids of many rows, held in at most one byte each.
 
+use std::ops::Range;
+
 /// Token ids of rows; of a vocabulary of up to 16 words, as bases have, two share a byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tokens {
@@ -53,11 +55,18 @@ impl Tokens {
     /// The first `rows` rows, or all there are.
     #[must_use]
     pub fn first(&self, rows: usize) -> Self {
-        let end = self.starts.get(rows).copied().unwrap_or(self.bytes.len());
+        self.slice(0..rows.min(self.len()))
+    }
+
+    /// The rows of a range.
+    #[must_use]
+    pub fn slice(&self, rows: Range<usize>) -> Self {
+        let at = |row: usize| self.starts.get(row).copied().unwrap_or(self.bytes.len());
+        let (start, end) = (at(rows.start), at(rows.end));
         Self {
-            bytes: self.bytes[..end].to_vec(),
-            starts: self.starts.iter().copied().take(rows).collect(),
-            lengths: self.lengths.iter().copied().take(rows).collect(),
+            bytes: self.bytes[start..end].to_vec(),
+            starts: self.starts[rows.clone()].iter().map(|at| at - start).collect(),
+            lengths: self.lengths[rows].to_vec(),
             paired: self.paired,
         }
     }

@@ -1,6 +1,8 @@
 //! What this machine offers to stages.
 
 use super::{EngineError, RunOptions, run};
+use crate::collective;
+use crate::device::Device;
 use crate::pipeline::{Plan, Step};
 use crate::site::Executor;
 use crate::stage::Resources;
@@ -42,23 +44,35 @@ impl Capacity {
     /// Refuses a plan with steps that can never run here.
     pub(super) fn check(&self, plan: &Plan, options: &RunOptions) -> Result<(), EngineError> {
         let short = |step: &&Step| run::place(step, options) == Executor::Local && step.resources.gpus > self.gpus;
-        let problems: Vec<String> = plan
+        let at = |step: &Step, what: String| {
+            let (file, position) = (plan.file.display(), step.position);
+            format!("{file}:{}:{}: stage `{}` {what}", position.line, position.column, step.name)
+        };
+        let mut problems: Vec<String> = plan
             .steps
             .iter()
             .filter(short)
             .map(|step| {
-                format!(
-                    "{}:{}:{}: stage `{}` asks for {} GPU(s), this machine has {}: lower `resources: gpus`, or run it \
-                     where there are GPUs",
-                    plan.file.display(),
-                    step.position.line,
-                    step.position.column,
-                    step.name,
-                    step.resources.gpus,
-                    self.gpus
-                )
+                let what = format!(
+                    "asks for {} GPU(s), this machine has {}: lower `resources: gpus`, or run it where there are GPUs",
+                    step.resources.gpus, self.gpus
+                );
+                at(step, what)
             })
             .collect();
+        for step in plan.steps.iter().filter(|step| step.kind.stage().ranks() > 1) {
+            let ranks = step.kind.stage().ranks();
+            // Nodes may have a program of their own.
+            let here = run::place(step, options) == Executor::Local || options.slurm.program.is_none();
+            if let Some(why) = collective::missing().filter(|_| here) {
+                problems.push(at(step, format!("wants {ranks} ranks: {why}")));
+            } else if step.device.is_some_and(|device| device != Device::Cpu) {
+                problems.push(at(
+                    step,
+                    format!("wants {ranks} ranks, which train on processors alone: add `--device cpu`"),
+                ));
+            }
+        }
         if problems.is_empty() { Ok(()) } else { Err(EngineError::Input(problems.join("\n"))) }
     }
 }

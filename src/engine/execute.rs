@@ -478,7 +478,8 @@ impl Attempt<'_> {
             StageKind::Command(command) => command.secrets.keys().cloned().collect(),
             _ => Vec::new(),
         };
-        let request = Request { resources: step.resources, secrets, resumes: step.kind.stage().saves_state() };
+        let (ranks, resumes) = (step.kind.stage().ranks(), step.kind.stage().saves_state());
+        let request = Request { resources: step.resources, secrets, ranks, resumes };
         let mut hear = |message: Message| match message {
             Message::Reached { reached } => {
                 if let Some(started) = placed.started() {

@@ -1,6 +1,8 @@
 //! The inside of a worker process: reads a job, runs the stage, says how it went.
 
 use super::job::{Failure, Job, Made, Message};
+use super::ranks::{self, Meeting};
+use crate::collective::{Collective, Single};
 use crate::huge_pages;
 use crate::model::device::target;
 use crate::stage::{Reached, Resources, Sink, StageContext, StageError};
@@ -10,7 +12,7 @@ use std::fs::File;
 use std::io::{BufRead, Read, Write};
 use std::os::fd::FromRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -20,11 +22,45 @@ const PROGRESS: Duration = Duration::from_millis(100);
 
 /// Runs one job file, or the job that is the first line of standard input (`-`): the body of the hidden command `worker`.
 pub fn worker(job: &Path) -> u8 {
-    let sink = Arc::new(match Lines::new() {
-        Ok(lines) => lines,
-        Err(_) => return 1,
-    });
-    let message = match catch_unwind(AssertUnwindSafe(|| work(job, &sink))) {
+    let Ok(sink) = Lines::new() else { return 1 };
+    let message = outcome(|| work(job, &sink, None));
+    let failed = matches!(message, Message::Failed { .. });
+    sink.say(&message);
+    u8::from(failed)
+}
+
+/// Runs one job file as one of several ranks, which an MPI launcher started: the body of the hidden command `rank`.
+pub fn rank(job: &Path) -> u8 {
+    let Ok(mut sink) = Lines::new() else { return 1 };
+    let together = match crate::collective::meet() {
+        Ok(together) => together,
+        Err(message) => {
+            sink.say(&Message::Failed { why: Failure::Failed, message });
+            return 1;
+        }
+    };
+    let (rank, meeting) = (together.rank(), Meeting::of_job(job));
+    // The word for SIGTERM, which launchers of MPI do not hand on as it is.
+    sink.stop = (rank == 0).then(|| meeting.stop());
+    sink.quiet = rank > 0;
+    ranks::name_in_panics(rank);
+    let message = outcome(|| work(job, &sink, Some(&*together)));
+    sink.say(&message);
+    // All ranks end alike, or the first of them to fail ends all.
+    if matches!(message, Message::Done(_) | Message::Failed { why: Failure::Cancelled, .. }) {
+        return 0;
+    }
+    meeting.note(rank, &message);
+    if rank > 0 {
+        // What fails on all ranks is told by the first of them.
+        std::thread::sleep(ranks::FIRST_SPEAKS);
+    }
+    together.abort()
+}
+
+/// What a stage's end is in words.
+fn outcome(work: impl FnOnce() -> Result<Made, StageError>) -> Message {
+    match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(made)) => Message::Done(made),
         Ok(Err(StageError::Input(message))) => Message::Failed { why: Failure::Input, message },
         Ok(Err(StageError::Failed(message))) => Message::Failed { why: Failure::Failed, message },
@@ -36,13 +72,11 @@ pub fn worker(job: &Path) -> u8 {
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
             Message::Failed { why: Failure::Failed, message: format!("internal error, please report it: {said}") }
         }
-    };
-    let failed = matches!(message, Message::Failed { .. });
-    sink.say(&message);
-    u8::from(failed)
+    }
 }
 
-fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
+/// Does the work, alone or as one of several ranks.
+fn work(job: &Path, sink: &Lines, together: Option<&dyn Collective>) -> Result<Made, StageError> {
     let mut text = Vec::new();
     if job == Path::new("-") {
         std::io::stdin().lock().read_until(b'\n', &mut text)?;
@@ -52,9 +86,6 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
     let job: Job = serde_json::from_slice(&text)
         .map_err(|e| StageError::Failed(format!("{} is not a job of this version: {e}", job.display())))?;
     leave_the_terminal();
-    if let Some(engine) = job.engine {
-        die_with(engine);
-    }
     if job.lifeline {
         die_with_the_run();
     }
@@ -74,6 +105,14 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
             let text = problems.iter().map(|p| format!("{}: {}", p.param, p.message)).collect::<Vec<_>>();
             StageError::Failed(text.join("; "))
         })?;
+    let count = kind.stage().ranks();
+    if count > 1 && together.is_none() {
+        // It has children of its own, and has to live long enough to end them.
+        return ranks::launch(&job, count, sink);
+    }
+    if let Some(engine) = job.engine {
+        die_with(engine);
+    }
     let is_command = matches!(kind, StageKind::Command(_));
     // A user's program has threads of its own.
     if !is_command {
@@ -93,6 +132,7 @@ fn work(job: &Path, sink: &Lines) -> Result<Made, StageError> {
         threads: job.threads,
         device: job.device,
         trace: job.trace,
+        together: together.unwrap_or(&Single),
         sink,
     };
     if is_command || kind.stage().needs() == Resources::ALL_CPUS {
@@ -150,10 +190,14 @@ fn die_with_the_run() {
 }
 
 /// Says what happens as lines of JSON.
-struct Lines {
+pub(super) struct Lines {
     out: Mutex<File>,
     last_progress: Mutex<Option<Instant>>,
     cancelled: Arc<AtomicBool>,
+    /// A file that asks to stop once it is there.
+    stop: Option<PathBuf>,
+    /// Only one of several ranks is heard.
+    quiet: bool,
 }
 
 impl Lines {
@@ -167,10 +211,14 @@ impl Lines {
             }
             File::from_raw_fd(copy)
         };
-        Ok(Self { out: Mutex::new(out), last_progress: Mutex::new(None), cancelled: Arc::default() })
+        let last_progress = Mutex::new(None);
+        Ok(Self { out: Mutex::new(out), last_progress, cancelled: Arc::default(), stop: None, quiet: false })
     }
 
-    fn say(&self, message: &Message) {
+    pub(super) fn say(&self, message: &Message) {
+        if self.quiet {
+            return;
+        }
         let mut line = serde_json::to_vec(message).expect("messages are plain data");
         line.push(b'\n');
         // Where nobody reads any more, the run is gone, and this process about to follow.
@@ -206,6 +254,6 @@ impl Sink for Lines {
     }
 
     fn is_cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::SeqCst)
+        self.cancelled.load(Ordering::SeqCst) || self.stop.as_ref().is_some_and(|stop| stop.exists())
     }
 }

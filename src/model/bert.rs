@@ -34,6 +34,8 @@ pub struct Bert {
 pub struct StepKey {
     pub seed: u64,
     pub step: u64,
+    /// The place in the whole batch of the first row here.
+    pub first_row: u32,
 }
 
 /// What backward needs of a forward pass. What is quickly made again is not kept: outputs of LayerNorm and GELU.

@@ -156,7 +156,8 @@ impl Pass<'_> {
 
     /// Multiplies by a mask, which `fill` makes of ones.
     fn drop(&self, x: Tensor, probability: f64, fill: impl FnOnce(&Masks, &mut [f32])) -> Result<Tensor> {
-        let Some(masks) = self.key.and_then(|key| Masks::new(key.seed, key.step, probability)) else { return Ok(x) };
+        let masks = self.key.and_then(|key| Some(Masks::new(key.seed, key.step, probability)?.from_row(key.first_row)));
+        let Some(masks) = masks else { return Ok(x) };
         let mut mask = vec![1.0_f32; x.elem_count()];
         fill(&masks, &mut mask);
         let mask = Tensor::from_vec(mask, x.shape(), &Device::Cpu)?.to_device(x.device())?;

@@ -64,7 +64,7 @@ fn report(spec: &StageSpec, uses: &str, with: &Node, complaint: &ParamProblem, p
     let ParamProblem { param, message } = complaint;
     let place = find(with, param);
     let defaults = StageKind::defaults(uses).unwrap_or_default();
-    if let Some(siblings) = unknown(&defaults, param) {
+    if let Some(siblings) = unknown(&defaults, param).filter(|_| complaint.is_unknown()) {
         let last = param.rsplit('.').next().unwrap_or(param);
         let group = param.strip_suffix(last).map_or("", |group| group.trim_end_matches('.'));
         let of = if group.is_empty() { format!("`{uses}`") } else { format!("`{group}` of `{uses}`") };

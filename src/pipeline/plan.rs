@@ -159,11 +159,17 @@ fn resolve<'s>(
     problems: &mut Diagnostics<'_>,
 ) -> Option<Stage<'s>> {
     let inputs = params.fill(&spec.inputs, problems);
-    let with = if spec.uses == Some("command") {
+    let mut with = if spec.uses == Some("command") {
         command::fill(&spec.with, params, problems)
     } else {
         params.fill(&spec.with, problems)
     };
+    if let Some(ranks) = &spec.ranks
+        && (with.is_null() || matches!(with.content, Content::Map(_)))
+    {
+        // The number of ranks decides bytes: to the stage it is a parameter like others.
+        matrix::set(&mut with, "ranks", ranks.key_span, &params.fill(&ranks.value, problems));
+    }
     let matrix = matrix::read(&spec.name, &params.fill(&spec.matrix, problems), problems);
     let resources = spec.resources.as_ref().map(|node| params.fill(node, problems));
     let executor = spec.executor.as_ref().map(|node| params.fill(node, problems));

@@ -2,6 +2,7 @@
 
 use super::wiring::in_words;
 use crate::artifact::Format;
+use crate::collective::MOST_RANKS;
 use crate::stages::StageKind;
 use serde_json::{Map, Value, json};
 
@@ -108,6 +109,10 @@ fn stage(kinds: Vec<Value>, abouts: &[Value]) -> Value {
                     { "type": "object", "additionalProperties": { "type": ["string", "number", "null"] } }
                 ]
             },
+            "ranks": {
+                "description": "processes that share a training, by MPI; part of its key",
+                "anyOf": [{ "type": "integer", "minimum": 1, "maximum": MOST_RANKS }, { "$ref": "#/$defs/parameter" }]
+            },
             "resources": {
                 "description": "what the stage may use; never part of a key",
                 "type": ["object", "string", "null"],
@@ -156,6 +161,9 @@ fn stage_kind(name: &str, with: Value) -> Value {
     } else {
         then["properties"]["out"] = Value::Bool(false);
         then["properties"]["secrets"] = Value::Bool(false);
+    }
+    if name != "train" {
+        then["properties"]["ranks"] = Value::Bool(false);
     }
     json!({ "if": { "properties": { "uses": { "const": name } } }, "then": then })
 }

@@ -12,9 +12,8 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path};
 
 const TOP: [&str; 8] = ["cistage", "name", "about", "verify", "params", "profiles", "stages", "publish"];
-const STAGE: [&str; 11] =
-    ["uses", "in", "with", "when", "matrix", "out", "secrets", "resources", "executor", "hint", "about"];
-const RESERVED: [&str; 1] = ["ranks"];
+const STAGE: [&str; 12] =
+    ["uses", "in", "with", "when", "matrix", "out", "secrets", "ranks", "resources", "executor", "hint", "about"];
 const OUTPUT: [&str; 2] = ["path", "format"];
 
 /// A pipeline file, its values not yet filled in.
@@ -45,6 +44,8 @@ pub struct StageSpec {
     pub out: Option<BTreeMap<String, Declared>>,
     /// Of a command: what it is told in secret.
     pub secrets: Option<Entry>,
+    /// Of a training: the processes that share it.
+    pub ranks: Option<Entry>,
     pub resources: Option<Node>,
     /// Where it runs, where that is not as for the others.
     pub executor: Option<Node>,
@@ -101,9 +102,7 @@ impl StageSpec {
             return None;
         }
         for entry in node.entries() {
-            if RESERVED.contains(&entry.key.as_str()) {
-                problems.at(entry.key_span, format!("`{}` is reserved for a later version", entry.key));
-            } else if !STAGE.contains(&entry.key.as_str()) {
+            if !STAGE.contains(&entry.key.as_str()) {
                 unknown_key(entry, "a stage", &STAGE, problems);
             }
         }
@@ -125,6 +124,16 @@ impl StageSpec {
         if let Some(entry) = secrets.as_ref().filter(|_| uses.is_some_and(|uses| uses != "command")) {
             problems.at(entry.key_span, "only a `command` takes secrets").help("remove `secrets`");
         }
+        let ranks = node.get("ranks").cloned();
+        if let Some(entry) = ranks.as_ref().filter(|_| uses.is_some_and(|uses| uses != "train")) {
+            problems.at(entry.key_span, "only a `train` is shared by several ranks").help("remove `ranks`");
+        }
+        if let Some(entry) = node.get("with").and_then(|with| with.value.get("ranks")).filter(|_| uses == Some("train"))
+        {
+            problems
+                .at(entry.key_span, "`ranks` stands beside `with`, not in it")
+                .help("move it up: it says how the stage runs, as `resources` does");
+        }
         line_of(node, "about", problems);
         Some(Self {
             name: name.clone(),
@@ -136,6 +145,7 @@ impl StageSpec {
             matrix: value_of(node, "matrix"),
             out,
             secrets,
+            ranks: ranks.filter(|_| uses == Some("train")),
             resources: node.get("resources").map(|entry| entry.value.clone()),
             executor: node.get("executor").map(|entry| entry.value.clone()),
             hint: text_of(node, "hint", problems),

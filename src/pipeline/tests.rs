@@ -337,7 +337,21 @@ fn every_slip_is_told_with_its_place_and_what_would_be_right() {
                 "11:7 `with` is a map of parameters, not the text \"test:0.1\" (a space after the colon: `test: …`)",
             ],
         ),
-        ("  a: { uses: synthesize, ranks: 2 }", &["6:26 `ranks` is reserved for a later version ()"]),
+        (
+            "  a: { uses: train, ranks: 0, in: { train: split.train, tokenizer: t.tokenizer } }\n  t: { uses: train-tokenizer, in: { rows: split.train } }\n  b: { uses: train, ranks: two, in: { train: split.train, tokenizer: t.tokenizer }, with: { ranks: 2 } }",
+            &[
+                "6:28 `ranks`: a training has 1 to 1024 ranks, not 0 ()",
+                "8:28 `ranks`: expected a whole number, 0 or more, found the text \"two\" ()",
+                "8:93 `ranks` stands beside `with`, not in it (move it up: it says how the stage runs, as `resources` does)",
+            ],
+        ),
+        (
+            "  a: { uses: synthesize, executor: here }",
+            &[
+                "6:36 `executor` is `local` or `slurm`, not the text \"here\" (without it the stage runs where `--executor` says)",
+            ],
+        ),
+        ("  a: { uses: synthesize, ranks: 2 }", &["6:26 only a `train` is shared by several ranks (remove `ranks`)"]),
         ("  a: { uses: synthesize, secrets: [x] }", &["6:26 only a `command` takes secrets (remove `secrets`)"]),
         (
             "  a b: { uses: synthesize }",

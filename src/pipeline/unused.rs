@@ -27,7 +27,13 @@ pub fn parameters(spec: &PipelineSpec) -> Vec<String> {
         let in_stage = spec.stages.iter().any(|stage| {
             let parts = [&stage.inputs, &stage.with, &stage.matrix].into_iter();
             let varies = stage.matrix.entries().iter().any(|axis| axis.key == name);
-            varies || parts.chain(&stage.when).chain(&stage.resources).any(|part| mentions(part, name))
+            varies
+                || parts
+                    .chain(&stage.when)
+                    .chain(&stage.resources)
+                    .chain(&stage.executor)
+                    .chain(stage.ranks.as_ref().map(|entry| &entry.value))
+                    .any(|part| mentions(part, name))
         });
         in_stage || spec.publish.iter().any(|entry| mentions(&entry.value, name))
     };

@@ -82,6 +82,7 @@ impl Bench {
             prior: None,
             threads: 1,
             trace: None,
+            together: &crate::collective::Single,
             sink: &heard,
         };
         stage.run(&mut ctx)?;

@@ -129,6 +129,7 @@ pub mod tests {
             prior: None,
             threads: 1,
             trace: None,
+            together: &crate::collective::Single,
             sink,
         }
     }

@@ -4,11 +4,12 @@ mod reporter;
 mod shape;
 
 use crate::artifact::Format;
+use crate::collective::MOST_RANKS;
 use crate::data;
 use crate::data::labelled::Labelled;
 use crate::device::Device;
 use crate::digest::Digest;
-use crate::model::device::gains_by_bf16;
+use crate::model::device::{gains_by_bf16, target};
 use crate::model::folder::{Model, Tokenizer};
 use crate::model::{Bert, Layout, ModelError, Precision, with_threads};
 use crate::name::PortName;
@@ -87,6 +88,16 @@ pub struct Train {
     pub standardize_labels: bool,
     pub precision: Precision,
     pub seed: u64,
+    /// Processes that share each batch, said beside `with`: `ranks: 4`. They add up in another order than one alone, so their
+    /// number is part of the key; one alone has the key that it always had.
+    #[serde(skip_serializing_if = "is_one")]
+    #[schemars(skip)]
+    pub ranks: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks like that")]
+fn is_one(ranks: &u32) -> bool {
+    *ranks == 1
 }
 
 impl Default for Train {
@@ -110,6 +121,7 @@ impl Default for Train {
             standardize_labels: false,
             precision: Precision::F32,
             seed: 42,
+            ranks: 1,
         }
     }
 }
@@ -136,6 +148,10 @@ impl Stage for Train {
 
     fn needs(&self) -> Resources {
         Resources::ALL_CPUS
+    }
+
+    fn ranks(&self) -> u32 {
+        self.ranks
     }
 
     fn estimate(&self, inputs: &BTreeMap<PortName, Size>, machine: &Machine) -> Estimate {
@@ -185,6 +201,11 @@ impl Stage for Train {
         wants(self.max_length >= least, "max_length", format!("must be at least {least}"));
         wants(self.epochs >= 1, "epochs", "must be at least 1".to_owned());
         wants(self.batch_size >= 1, "batch_size", "must be at least 1".to_owned());
+        wants(
+            (1..=MOST_RANKS).contains(&self.ranks),
+            "ranks",
+            format!("a training has 1 to {MOST_RANKS} ranks, not {}", self.ranks),
+        );
         let rate = self.learning_rate;
         wants(rate.is_finite() && rate > 0.0, "learning_rate", format!("{rate} is not a positive number"));
         let delta = self.huber_delta;
@@ -236,7 +257,11 @@ impl Stage for Train {
 
     fn run(&self, ctx: &mut StageContext<'_>) -> Result<(), StageError> {
         let threads = ctx.threads;
+        self.check_ranks(ctx)?;
         let made = with_threads(threads, || self.train(ctx))??;
+        if !ctx.is_first() {
+            return Ok(());
+        }
         let folder = ctx.output("model", Format::Model);
         let path = ctx.output("metrics", Format::Metrics);
         self.write(made, &folder, &path)
@@ -280,6 +305,31 @@ impl Train {
         Self { epochs, ..self.clone() }
     }
 
+    /// Refuses ranks that would not make the bytes that the key stands for.
+    fn check_ranks(&self, ctx: &StageContext<'_>) -> Result<(), StageError> {
+        let world = ctx.together.world();
+        if world != self.ranks as usize {
+            let (ranks, first) = (self.ranks, "the launcher started them each by itself");
+            return Err(StageError::Failed(format!(
+                "{world} of {ranks} ranks met: {first}; it has to belong to the MPI library that the program was built with"
+            )));
+        }
+        if world > 1 && ctx.device != Device::Cpu {
+            return Err(StageError::Input("several ranks train on processors alone: add `--device cpu`".to_owned()));
+        }
+        let here = target(ctx.device);
+        let first = String::from_utf8_lossy(&ctx.together.of_first(here.clone().into_bytes())).into_owned();
+        let differs = here != first;
+        if ctx.together.any(differs) {
+            return Err(StageError::Failed(format!(
+                "the ranks run on processors of different kinds (rank {}: {here}, rank 0: {first}): the bytes would not be \
+                 those that the key stands for",
+                ctx.together.rank()
+            )));
+        }
+        Ok(())
+    }
+
     /// Everything but writing the outputs.
     fn train(&self, ctx: &StageContext<'_>) -> Result<Made, StageError> {
         let tokenizer = Tokenizer::read(ctx.input("tokenizer"))?.with(self.max_length, self.special_tokens);
@@ -311,9 +361,14 @@ impl Train {
         let rows = train.targets.len();
         let counts = Counts { rows, validation: validation.as_ref().map(|rows| rows.targets.len()) };
         let options = self.options(rows, labels);
-        let identity = options.identity(&parameters, rows);
-        let mut checkpoints = Checkpoints::open(ctx.scratch(), identity)?;
-        let saved = newest(ctx, &mut checkpoints, identity)?;
+        let identity = options.identity(&parameters, rows, ctx.together.world());
+        // The first rank alone reads and writes them: only it holds the folder.
+        let mut checkpoints = ctx.is_first().then(|| Checkpoints::open(ctx.scratch(), identity)).transpose()?;
+        let saved = match &mut checkpoints {
+            Some(checkpoints) => newest(ctx, checkpoints, identity)?,
+            None => None,
+        };
+        let saved = Saved::of_first(saved, ctx.together);
         let bert = start.bert.clone().with_precision(self.precision);
         let engine = Fused::new(bert.clone());
         let learner = |parameters: Vec<f32>| -> Result<Box<dyn Learner>, ModelError> {
@@ -325,17 +380,29 @@ impl Train {
         };
         let validation = validation.as_ref().map(training::Rows::from);
         let layout = &start.bert.layout;
-        let mut training =
-            Training::new(layout, parameters, training::Rows::from(&train), validation, &options, learner)
-                .map_err(|e| StageError::Failed(e.to_string()))?;
+        let mut training = Training::new(
+            layout,
+            parameters,
+            training::Rows::from(&train),
+            validation,
+            &options,
+            ctx.together,
+            learner,
+        )
+        .map_err(|e| StageError::Failed(e.to_string()))?;
         if let Some(saved) = saved {
             training.restore(saved).map_err(|e| StageError::Failed(e.to_string()))?;
         }
         let batch = self.batch_size as u64;
         let mut watch = Reporter { ctx, stage: self, start: &start, counts, batch, identity, sealed: Instant::now() };
-        let fitted = match training.run(Some(&mut checkpoints), &mut watch) {
+        let fitted = match training.run(checkpoints.as_mut(), &mut watch) {
             Ok(fitted) => fitted,
-            Err(error) => return Err(failed(error, start, &checkpoints, ctx)),
+            Err(error) => {
+                return Err(match &checkpoints {
+                    Some(checkpoints) => failed(error, start, checkpoints, ctx),
+                    None => followed(error),
+                });
+            }
         };
         warn_if_constant(&fitted, &train.targets, ctx);
         Ok(made(&start, fitted, options.schedule.steps, counts))
@@ -438,6 +505,15 @@ fn newest(
             ctx.warning(&format!("the state of a shorter training, {}, {why}: it is not used", path.display()));
             Ok(saved)
         }
+    }
+}
+
+/// The failure of a rank that is not the first. What all agreed on, the first has words for.
+fn followed(error: FitError) -> StageError {
+    match error {
+        FitError::Cancelled { .. } | FitError::NotFinite { .. } => StageError::Cancelled,
+        FitError::Model(error) => error.into(),
+        FitError::Io(error) => error.into(),
     }
 }
 

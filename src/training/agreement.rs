@@ -1,6 +1,6 @@
 //! The two engines against each other: every size, loss and schedule, with dropout off and on.
 
-use super::{Engine, Fused, Loss, Schedule, Shape, optimizer};
+use super::{Engine, Fused, Loss, Part, Schedule, Shape, optimizer};
 use crate::model::bert::StepKey;
 use crate::model::op::Gradient;
 use crate::model::{Batch, Bert, BertConfig, Reference};
@@ -36,8 +36,8 @@ impl Case {
         let gradient = Gradient::default();
         let batch = Batch::new(self.rows.iter().map(|row| &row[..]));
         let targets = vec![0.5, -1.0, 2.0, 0.1];
-        let key = StepKey { seed: 9, step };
-        let value = engine.step(parameters, batch, targets, loss, key, &gradient).expect("runs");
+        let key = StepKey { seed: 9, step, first_row: 0 };
+        let value = engine.step(parameters, Part::whole(batch, targets), loss, key, &gradient).expect("runs");
         let gradient = gradient.lock().expect("ours").clone();
         (value, gradient)
     }

@@ -8,6 +8,23 @@ use crate::model::{Batch, Bert, Reference, predict};
 use candle_core::{Device, Result, Tensor, Var};
 use std::sync::Arc;
 
+/// Rows of a batch with their targets: all of them, or the share of one rank.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub rows: Batch,
+    pub targets: Vec<f32>,
+    /// How many rows the whole batch has.
+    pub of: usize,
+}
+
+impl Part {
+    /// A batch that is computed in one place.
+    pub fn whole(rows: Batch, targets: Vec<f32>) -> Self {
+        let of = targets.len();
+        Self { rows, targets, of }
+    }
+}
+
 /// Computes a batch's loss, its gradient, and outputs, of a model whose parameters lie flat.
 pub trait Engine: Send + Sync {
     /// The model's shape.
@@ -20,19 +37,18 @@ pub trait Engine: Send + Sync {
     /// Predicts for rows of token ids.
     fn predict(&self, parameters: &[f32], rows: &Tokens) -> Result<Vec<f64>>;
 
-    /// The mean loss of a batch; the gradient of every parameter is left in `gradient`, if the loss is a finite number.
+    /// What these rows add to the batch's mean loss; the gradient of that is left in `gradient`, if it is a finite number.
     fn step(
         &self,
         parameters: &Var,
-        batch: Batch,
-        targets: Vec<f32>,
+        Part { rows, targets, of }: Part,
         loss: Loss,
         key: StepKey,
         gradient: &Gradient,
     ) -> Result<f64> {
-        let rows = targets.len();
-        let targets = Tensor::from_vec(targets, rows, &Device::Cpu)?;
-        let loss = loss.of(&self.outputs(parameters, batch, key, gradient)?, &targets)?;
+        let count = targets.len();
+        let targets = Tensor::from_vec(targets, count, &Device::Cpu)?;
+        let loss = loss.of(&self.outputs(parameters, rows, key, gradient)?, &targets, of)?;
         let value = f64::from(loss.to_scalar::<f32>()?);
         if value.is_finite() {
             let grads = loss.backward()?;

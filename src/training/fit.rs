@@ -2,8 +2,9 @@
 
 use super::checkpoint::{Checkpoints, Saved};
 use super::course::{Agreement, Best, Course, Curves, Epoch};
-use super::learner::{Learner, Slope};
-use super::{LabelScale, Loss, Schedule, Shape};
+use super::learner::{Learner, Slope, Talk};
+use super::{LabelScale, Loss, Part, Schedule, Shape};
+use crate::collective::Collective;
 use crate::data::labelled::Labelled;
 use crate::data::tokens::Tokens;
 use crate::digest::Digest;
@@ -62,15 +63,18 @@ impl Options {
         self.schedule.shape == Shape::Constant
     }
 
-    /// Names a training by what decides its steps, apart from the rows' content; for checkpoints, which lie in a folder
-    /// that is named by that.
-    pub fn identity(&self, start: &[f32], rows: usize) -> Digest {
+    /// Names a training on so many ranks by what decides its steps, apart from the rows' content; for checkpoints, which lie
+    /// in a folder that is named by that.
+    pub fn identity(&self, start: &[f32], rows: usize, ranks: usize) -> Digest {
         let mut options = self.clone();
         if self.is_prefix() {
             (options.epochs, options.schedule.steps) = (0, 0);
         }
         let mut hasher = blake3::Hasher::new();
         hasher.update(format!("{options:?} on {rows} rows").as_bytes());
+        if ranks > 1 {
+            hasher.update(format!(" on {ranks} ranks").as_bytes());
+        }
         start.chunks(1 << 16).for_each(|part| {
             hasher.update(&part.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>());
         });
@@ -86,6 +90,8 @@ pub trait Watch {
     fn step(&mut self, step: u64, of: u64, loss: f64, norm: f64, rate: f64);
     /// Rows through whole steps: the median over about a second.
     fn speed(&mut self, step: u64, samples_per_second: f64);
+    /// The shares of that time for which this rank waited for others, and in which gradients were added.
+    fn talk(&mut self, _step: u64, _waited: f64, _summed: f64) {}
     fn epoch(&mut self, epoch: &Epoch);
     /// An epoch ended at which a shorter training would have ended; of the last one, too.
     fn reached(&mut self, _training: &Training<'_>) -> Result<(), FitError> {
@@ -132,6 +138,7 @@ impl From<candle_core::Error> for FitError {
 /// Between its start and its end the parameters put out what `Options::labels` makes of labels.
 pub struct Training<'a> {
     learner: Box<dyn Learner + 'a>,
+    together: &'a dyn Collective,
     train: Rows<'a>,
     validation: Option<Rows<'a>>,
     options: &'a Options,
@@ -150,11 +157,13 @@ impl<'a> Training<'a> {
         train: Rows<'a>,
         validation: Option<Rows<'a>>,
         options: &'a Options,
+        together: &'a dyn Collective,
         learner: impl FnOnce(Vec<f32>) -> Result<Box<dyn Learner + 'a>, ModelError>,
     ) -> Result<Self, FitError> {
         options.labels.unfold(layout, &mut start);
         Ok(Self {
             learner: learner(start)?,
+            together,
             train,
             validation,
             options,
@@ -257,13 +266,17 @@ impl<'a> Training<'a> {
         let per_epoch = Options::steps_per_epoch(rows, self.options.batch_size);
         let done = self.course.step - u64::from(self.epochs()) * per_epoch;
         for batch in order(rows, epoch, self.options).chunks(self.options.batch_size).skip(done as usize) {
-            if watch.is_cancelled() {
+            // All stop at the same step, whichever of them was told to.
+            if self.together.any(watch.is_cancelled()) {
                 return Err(FitError::Cancelled { step: self.course.step, of: self.options.schedule.steps });
             }
             let began = Instant::now();
-            self.make_step(batch, watch)?;
-            if let Some(speed) = clock.tick(batch.len(), began.elapsed()) {
-                watch.speed(self.course.step, speed);
+            let talk = self.make_step(batch, watch)?;
+            if let Some(pace) = clock.tick(batch.len(), began.elapsed(), talk) {
+                watch.speed(self.course.step, pace.rows);
+                if self.together.world() > 1 {
+                    watch.talk(self.course.step, pace.waited, pace.summed);
+                }
             }
             if let Some(checkpoints) = checkpoints.as_deref_mut().filter(|checkpoints| checkpoints.is_due()) {
                 self.checkpoint(checkpoints, watch)?;
@@ -271,7 +284,7 @@ impl<'a> Training<'a> {
         }
         let agreement = match self.validation {
             Some(rows) => {
-                let mut predictions = self.learner.predict(&self.learner.parameters()?, rows.tokens)?;
+                let mut predictions = self.predict(rows.tokens)?;
                 predictions.iter_mut().for_each(|value| *value = self.options.labels.label(*value));
                 Some(Agreement::of(rows.targets, &predictions))
             }
@@ -292,14 +305,28 @@ impl<'a> Training<'a> {
         Ok(())
     }
 
+    /// Predicts with the parameters as they are; each rank for its share of the rows, which changes no bit.
+    fn predict(&self, rows: &Tokens) -> Result<Vec<f64>, FitError> {
+        let parameters = self.learner.parameters()?;
+        if self.together.world() == 1 {
+            return Ok(self.learner.predict(&parameters, rows)?);
+        }
+        let own = self.learner.predict(&parameters, &rows.slice(self.together.share(rows.len())))?;
+        let own: Vec<f32> = own.into_iter().map(|value| value as f32).collect();
+        Ok(self.together.gather(&own, rows.len()).into_iter().map(f64::from).collect())
+    }
+
     /// One optimiser step; after an error nothing has changed.
-    fn make_step(&mut self, rows: &[usize], watch: &mut dyn Watch) -> Result<(), FitError> {
+    fn make_step(&mut self, rows: &[usize], watch: &mut dyn Watch) -> Result<Talk, FitError> {
         let step = self.course.step + 1;
         let labels = self.options.labels;
-        let batch = Batch::of(self.train.tokens, rows);
-        let targets = rows.iter().map(|&row| labels.target(self.train.targets[row]) as f32).collect();
-        let key = StepKey { seed: self.options.seed.0, step };
-        let Slope { loss, norm } = self.learner.look(batch, targets, labels.loss_of_outputs(self.options.loss), key)?;
+        let share = self.together.share(rows.len());
+        let own = &rows[share.clone()];
+        let targets = own.iter().map(|&row| labels.target(self.train.targets[row]) as f32).collect();
+        let part = Part { rows: Batch::of(self.train.tokens, own), targets, of: rows.len() };
+        let key = StepKey { seed: self.options.seed.0, step, first_row: share.start as u32 };
+        let loss = labels.loss_of_outputs(self.options.loss);
+        let Slope { loss, norm, talk } = self.learner.look(part, loss, key, self.together)?;
         let loss = labels.loss_of_labels(loss);
         for (what, value) in [("loss", loss), ("gradient", norm)] {
             if !value.is_finite() {
@@ -314,7 +341,7 @@ impl<'a> Training<'a> {
         self.course.sum += loss * rows.len() as f64;
         self.losses.push(loss as f32);
         watch.step(step, self.options.schedule.steps, loss, norm, rate);
-        Ok(())
+        Ok(talk)
     }
 
     /// Saves a checkpoint; where that fails the training goes on, and `watch` hears of it.
@@ -352,18 +379,32 @@ fn deviation(values: &[f64]) -> f64 {
 struct Clock {
     rates: Vec<f64>,
     spent: Duration,
+    talk: Talk,
+}
+
+/// What about a second of steps came to.
+struct Pace {
+    /// A second, by the median step.
+    rows: f64,
+    /// Shares of the time.
+    waited: f64,
+    summed: f64,
 }
 
 impl Clock {
-    fn tick(&mut self, rows: usize, took: Duration) -> Option<f64> {
+    fn tick(&mut self, rows: usize, took: Duration, talk: Talk) -> Option<Pace> {
         self.rates.push(rows as f64 / took.as_secs_f64().max(1e-9));
         self.spent += took;
+        self.talk.waited += talk.waited;
+        self.talk.summed += talk.summed;
         if self.spent < Duration::from_secs(1) {
             return None;
         }
         let mut rates = std::mem::take(&mut self.rates);
-        self.spent = Duration::ZERO;
+        let share = |part: Duration| part.as_secs_f64() / self.spent.as_secs_f64();
+        let (waited, summed) = (share(self.talk.waited), share(self.talk.summed));
+        (self.spent, self.talk) = (Duration::ZERO, Talk::default());
         rates.sort_by(f64::total_cmp);
-        Some(rates[rates.len() / 2])
+        Some(Pace { rows: rates[rates.len() / 2], waited, summed })
     }
 }

@@ -1,22 +1,34 @@
 //! What a training changes step by step: the parameters, and what their optimiser keeps.
 
 use super::optimizer::{self, AdamW, Rates};
-use super::{Engine, Loss};
+use super::{Engine, Loss, Part};
+use crate::collective::{Adder, Collective};
 use crate::data::tokens::Tokens;
 use crate::device::Device;
 use crate::model::bert::StepKey;
 use crate::model::device::Gpu;
 use crate::model::op::{Gradient, with_values};
-use crate::model::{Batch, Bert, ModelError, predict};
+use crate::model::{Bert, ModelError, predict};
 use candle_core::{Device as CandleDevice, Var};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 /// A batch's mean loss, and the norm of its gradient: not a finite number where the loss is none.
 #[derive(Debug, Clone, Copy)]
 pub struct Slope {
     pub loss: f64,
     pub norm: f64,
+    pub talk: Talk,
+}
+
+/// The time that ranks spend on each other in one step.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Talk {
+    /// Until the last one has its gradient.
+    pub waited: Duration,
+    /// Until all of them have the sum.
+    pub summed: Duration,
 }
 
 /// A model under training, wherever it lies.
@@ -24,8 +36,8 @@ pub trait Learner: Send {
     /// The model's shape.
     fn bert(&self) -> &Bert;
 
-    /// Computes the gradient of a batch's mean loss, for [`Learner::update`] to follow.
-    fn look(&mut self, batch: Batch, targets: Vec<f32>, loss: Loss, key: StepKey) -> Result<Slope, ModelError>;
+    /// Computes the gradient of a batch's mean loss, of which each rank brings its part, for [`Learner::update`] to follow.
+    fn look(&mut self, part: Part, loss: Loss, key: StepKey, together: &dyn Collective) -> Result<Slope, ModelError>;
 
     /// Makes one step of the optimiser; `norm` is the gradient's.
     fn update(&mut self, norm: f64, rate: f64) -> Result<(), ModelError>;
@@ -49,6 +61,7 @@ pub struct OnProcessor<'e> {
     adam: AdamW,
     /// Where each step leaves its gradient.
     gradient: Gradient,
+    adder: Adder,
 }
 
 impl<'e> OnProcessor<'e> {
@@ -59,6 +72,7 @@ impl<'e> OnProcessor<'e> {
             parameters: Var::from_vec(start, len, &CandleDevice::Cpu)?,
             adam: AdamW::new(len, decay, clip),
             gradient: Gradient::default(),
+            adder: Adder::default(),
         })
     }
 }
@@ -68,13 +82,29 @@ impl Learner for OnProcessor<'_> {
         self.engine.bert()
     }
 
-    fn look(&mut self, batch: Batch, targets: Vec<f32>, loss: Loss, key: StepKey) -> Result<Slope, ModelError> {
-        let loss = self.engine.step(&self.parameters, batch, targets, loss, key, &self.gradient)?;
+    fn look(&mut self, part: Part, loss: Loss, key: StepKey, together: &dyn Collective) -> Result<Slope, ModelError> {
+        let layout = &self.engine.bert().layout;
+        let loss = if part.targets.is_empty() {
+            // More ranks than rows: this one adds nothing.
+            let mut gradient = self.gradient.lock().expect("no pass panicked");
+            gradient.clear();
+            gradient.resize(layout.len(), 0.0);
+            0.0
+        } else {
+            self.engine.step(&self.parameters, part, loss, key, &self.gradient)?
+        };
+        let mut talk = Talk::default();
+        let began = Instant::now();
+        let loss = together.each(loss as f32).into_iter().map(f64::from).sum::<f64>();
+        talk.waited = began.elapsed();
         if !loss.is_finite() {
-            return Ok(Slope { loss, norm: f64::NAN });
+            return Ok(Slope { loss, norm: f64::NAN, talk });
         }
-        let gradient = self.gradient.lock().expect("no pass panicked");
-        Ok(Slope { loss, norm: optimizer::gradient_norm(&self.engine.bert().layout, &gradient) })
+        let mut gradient = self.gradient.lock().expect("no pass panicked");
+        let began = Instant::now();
+        self.adder.sum(together, &mut gradient);
+        talk.summed = began.elapsed();
+        Ok(Slope { loss, norm: optimizer::gradient_norm(layout, &gradient), talk })
     }
 
     fn update(&mut self, norm: f64, rate: f64) -> Result<(), ModelError> {
@@ -128,13 +158,20 @@ impl Learner for OnGpu {
         &self.bert
     }
 
-    fn look(&mut self, batch: Batch, targets: Vec<f32>, loss: Loss, key: StepKey) -> Result<Slope, ModelError> {
+    /// A GPU trains by itself: several ranks on GPUs are refused before.
+    fn look(
+        &mut self,
+        Part { rows, targets, .. }: Part,
+        loss: Loss,
+        key: StepKey,
+        _together: &dyn Collective,
+    ) -> Result<Slope, ModelError> {
         let delta = match loss {
             Loss::Mse => None,
             Loss::Huber { delta } => Some(delta as f32),
         };
-        let (loss, norm) = self.gpu().gradient(&batch, &targets, delta, key)?;
-        Ok(Slope { loss, norm })
+        let (loss, norm) = self.gpu().gradient(&rows, &targets, delta, key)?;
+        Ok(Slope { loss, norm, talk: Talk::default() })
     }
 
     fn update(&mut self, norm: f64, rate: f64) -> Result<(), ModelError> {

@@ -11,18 +11,19 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// The mean over rows, on candle's tape.
-    pub fn of(self, outputs: &Tensor, targets: &Tensor) -> Result<Tensor> {
+    /// These rows' part of the mean over the `of` rows of a batch, on candle's tape.
+    pub fn of(self, outputs: &Tensor, targets: &Tensor, of: usize) -> Result<Tensor> {
         let difference = outputs.sub(targets)?;
-        match self {
-            Self::Mse => difference.sqr()?.mean_all(),
+        let losses = match self {
+            Self::Mse => difference.sqr()?,
             Self::Huber { delta } => {
                 let size = difference.abs()?;
                 // With c = min(|d|, delta): c * (|d| - c / 2) is d^2 / 2 within delta, delta * (|d| - delta / 2) beyond.
                 let near = size.minimum(delta)?;
-                near.mul(&size.sub(&near.affine(0.5, 0.0)?)?)?.mean_all()
+                near.mul(&size.sub(&near.affine(0.5, 0.0)?)?)?
             }
-        }
+        };
+        losses.sum_all()? / of as f64
     }
 
     /// The loss of one row, in f64.
@@ -56,7 +57,7 @@ mod tests {
         for loss in [Loss::Mse, Loss::Huber { delta: 1.0 }, Loss::Huber { delta: 4.5 }] {
             let x = Var::new(&outputs, &Device::Cpu).expect("small");
             let y = Tensor::new(&targets, &Device::Cpu).expect("small");
-            let value = loss.of(&x, &y).expect("shapes agree");
+            let value = loss.of(&x, &y, 4).expect("shapes agree");
             let mean: f64 = (0..4).map(|i| loss.value(f64::from(outputs[i] - targets[i]))).sum::<f64>() / 4.0;
             assert!((f64::from(value.to_scalar::<f32>().expect("one number")) - mean).abs() < 1e-6);
             let grads = value.backward().expect("differentiable");

@@ -2,7 +2,7 @@
 
 mod gpu;
 
-use super::{AdamW, Engine, Fused, Loss, optimizer};
+use super::{AdamW, Engine, Fused, Loss, Part, optimizer};
 use crate::model::bert::StepKey;
 use crate::model::op::{BertOp, Gradient, with_values};
 use crate::model::{self, Batch, Bert, BertConfig, Precision, Weights, with_threads};
@@ -75,7 +75,7 @@ impl Reference {
         let gradient = Gradient::default();
         let batch = Batch::new(rows.iter().map(|&row| &self.rows[row][..]));
         let targets = rows.iter().map(|&row| self.targets[row]).collect();
-        let value = engine.step(parameters, batch, targets, loss, key, &gradient).expect("runs");
+        let value = engine.step(parameters, Part::whole(batch, targets), loss, key, &gradient).expect("runs");
         let gradient = gradient.lock().expect("ours").clone();
         (value, gradient)
     }
@@ -91,7 +91,7 @@ impl Reference {
 }
 
 const LOSSES: [(&str, Loss); 2] = [("mse", Loss::Mse), ("huber", Loss::Huber { delta: 1.0 })];
-const KEY: StepKey = StepKey { seed: 1, step: 1 };
+const KEY: StepKey = StepKey { seed: 1, step: 1, first_row: 0 };
 
 /// How far an engine may be off: outputs, loss (relative), each gradient (of its largest), 20 steps' losses and gradient
 /// norms (relative), parameters after 5 steps.
@@ -261,10 +261,10 @@ fn trained_alike(bert: Arc<Bert>, start: &[f32], rows: &[Vec<u8>]) {
             for step in 1..=3 {
                 let gradient = Gradient::default();
                 let batch = Batch::new(rows.iter().cycle().take(9).map(|row| &row[..]));
-                let op = BertOp::new(bert.clone(), batch, StepKey { seed: 9, step }, gradient.clone());
+                let op = BertOp::new(bert.clone(), batch, StepKey { seed: 9, step, first_row: 0 }, gradient.clone());
                 let outputs = parameters.apply_op1(op).expect("runs");
                 let targets = Tensor::new(vec![1.0_f32; 9], &Device::Cpu).expect("small");
-                Loss::Mse.of(&outputs, &targets).expect("runs").backward().expect("runs");
+                Loss::Mse.of(&outputs, &targets, 4).expect("runs").backward().expect("runs");
                 let gradient = gradient.lock().expect("ours");
                 let norm = optimizer::gradient_norm(&bert.layout, &gradient);
                 adam.step(&bert.layout, &parameters, &gradient, norm, 1e-3).expect("runs");

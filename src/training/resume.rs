@@ -5,6 +5,7 @@ use super::{
     Engine, FitError, Fitted, Fused, Kept, LabelScale, Learner, Loss, OnProcessor, Options, Rows, Schedule, Shape,
     Training, Watch,
 };
+use crate::collective::Single;
 use crate::data::tokens::Tokens;
 use crate::digest::Digest;
 use crate::model::{Bert, BertConfig, ModelError, with_threads};
@@ -82,7 +83,7 @@ impl Bench {
                 Ok(Box::new(OnProcessor::new(&self.engine, start, options.weight_decay, options.clip_norm)?))
             };
             let (layout, rows) = (&self.engine.bert().layout, self.rows());
-            let mut training = Training::new(layout, self.start.clone(), rows, Some(rows), options, learner)?;
+            let mut training = Training::new(layout, self.start.clone(), rows, Some(rows), options, &Single, learner)?;
             if let Some(saved) = saved {
                 training.restore(saved)?;
             }
@@ -124,7 +125,7 @@ fn a_training_stopped_after_any_step_ends_with_the_same_bits() {
     for shape in [Shape::Linear, Shape::Constant] {
         let options = options(3, shape);
         let whole = bench.whole(&options);
-        let identity = options.identity(&bench.start, 50);
+        let identity = options.identity(&bench.start, 50, 1);
         for after in 1..21 {
             let dir = tempfile::tempdir().expect("a temporary folder");
             let mut checkpoints = Checkpoints::open(dir.path(), identity).expect("opens");
@@ -149,8 +150,8 @@ fn a_longer_training_goes_on_from_a_shorter_one_and_makes_it_on_its_way() {
     for kept in [Kept::Last, Kept::Best] {
         let with = |epochs| Options { kept, ..options(epochs, Shape::Constant) };
         let (three, five) = (with(3), with(5));
-        let identity = three.identity(&bench.start, 50);
-        assert_eq!(identity, five.identity(&bench.start, 50));
+        let identity = three.identity(&bench.start, 50, 1);
+        assert_eq!(identity, five.identity(&bench.start, 50, 1));
         let dir = tempfile::tempdir().expect("a temporary folder");
         let mut watch = Stopping { states: Some((dir.path(), identity)), ..Stopping::default() };
         let short = bench.run(&three, None, None, &mut watch, 1).expect("trains");
@@ -168,7 +169,7 @@ fn a_longer_training_goes_on_from_a_shorter_one_and_makes_it_on_its_way() {
 #[test]
 fn a_linear_schedule_tells_trainings_of_different_lengths_apart() {
     let bench = Bench::new();
-    let identity = |epochs| options(epochs, Shape::Linear).identity(&bench.start, 50);
+    let identity = |epochs| options(epochs, Shape::Linear).identity(&bench.start, 50, 1);
     assert_ne!(identity(3), identity(5));
 }
 
@@ -178,7 +179,7 @@ fn a_loss_that_is_no_number_keeps_the_state_from_before_it() {
     let options = Options { shuffle: false, ..options(2, Shape::Linear) };
     let good = bench.targets[30];
     bench.targets[30] = 1e30;
-    let identity = options.identity(&bench.start, 50);
+    let identity = options.identity(&bench.start, 50, 1);
     let dir = tempfile::tempdir().expect("a temporary folder");
     let mut checkpoints = Checkpoints::open(dir.path(), identity).expect("opens");
     let stopped = bench.run(&options, None, Some(&mut checkpoints), &mut Stopping::default(), 1);

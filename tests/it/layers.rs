@@ -3,9 +3,20 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const RANK_0: &[&str] = &["name", "digest", "device", "seed", "signature", "site", "huge_pages"];
-const RANKS_0_1: &[&str] =
-    &["name", "digest", "device", "seed", "signature", "site", "huge_pages", "artifact", "action", "event"];
+const RANK_0: &[&str] = &["name", "digest", "device", "seed", "signature", "site", "huge_pages", "collective"];
+const RANKS_0_1: &[&str] = &[
+    "name",
+    "digest",
+    "device",
+    "seed",
+    "signature",
+    "site",
+    "huge_pages",
+    "collective",
+    "artifact",
+    "action",
+    "event",
+];
 
 /// Each module of the crate, which ranks it may import, and what else. `cli` may import anything.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
@@ -16,6 +27,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("signature", &[], &[]),
     ("site", &[], &[]),
     ("huge_pages", &[], &[]),
+    ("collective", &[], &[]),
     ("artifact", RANK_0, &[]),
     ("action", RANK_0, &["artifact"]),
     ("event", RANK_0, &["artifact", "action"]),
@@ -42,6 +54,12 @@ const ONE_PLACE: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["tokio::"], &["cache/remote/store.rs"], "the rest of the program has no async runtime"),
     (&["serde_yaml::", "saphyr_parser::"], &["pipeline.rs", "pipeline/"], "YAML ends at the pipeline's border"),
+    (&["feature = \"mpi\""], &["collective.rs"], "everything else asks it"),
+    (
+        &["use mpi::", "mpi::initialize"],
+        &["collective/mpi.rs"],
+        "what is added is added in one place, in the order of the ranks",
+    ),
     (&["feature = \"cuda\""], &["model/device.rs"], "one file decides where tensors live"),
     (&["print!(", "println!(", "dbg!("], &["cli.rs", "cli/"], "everything else reports through events"),
 ];

@@ -15,6 +15,7 @@ mod leakage;
 mod lineage;
 mod named;
 mod pages;
+mod ranks;
 mod readme;
 mod remote;
 mod secrets;

@@ -13,6 +13,8 @@ pub(in crate::engine) struct Request {
     pub resources: Resources,
     /// Environment variables that the job is handed: names alone, their values never stand in a file.
     pub secrets: Vec<String>,
+    /// Processes that share it.
+    pub ranks: u32,
     /// It saves its state when it is told that its time is nearly over.
     pub resumes: bool,
 }
@@ -56,8 +58,7 @@ impl Request {
         let mut options = vec![
             format!("--job-name={}", word(OsStr::new(name))),
             format!("--comment={}", word(OsStr::new(comment))),
-            "--nodes=1".to_owned(),
-            "--ntasks=1".to_owned(),
+            format!("--ntasks={}", self.ranks),
             "--output=/dev/null".to_owned(),
             "--requeue".to_owned(),
             format!(
@@ -68,10 +69,13 @@ impl Request {
         if jobs > 1 {
             options.push(format!("--array=0-{}", jobs - 1));
         }
+        if self.ranks == 1 {
+            options.push("--nodes=1".to_owned());
+        }
         match (cpus, site.cpus) {
             (u32::MAX, Some(all)) => options.push(format!("--cpus-per-task={all}")),
             (u32::MAX, None) => options.push("--exclusive".to_owned()),
-            (cpus, _) => options.push(format!("--cpus-per-task={cpus}")),
+            (cpus, _) => options.push(format!("--cpus-per-task={}", cpus.div_ceil(self.ranks))),
         }
         match (memory, &site.memory) {
             (0, None) => {}
@@ -118,7 +122,7 @@ mod tests {
     use super::*;
 
     fn request(resources: Resources) -> Request {
-        Request { resources, secrets: vec!["TOKEN".to_owned()], resumes: true }
+        Request { resources, secrets: vec!["TOKEN".to_owned()], ranks: 1, resumes: true }
     }
 
     #[test]
@@ -147,6 +151,14 @@ mod tests {
             assert!(text.lines().any(|there| there == line), "{line}\n{text}");
         }
         assert!(text.contains("LD_LIBRARY_PATH,TOKEN") && !text.contains("--array"), "{text}");
+    }
+
+    #[test]
+    fn ranks_are_tasks_that_may_lie_on_several_nodes() {
+        let four = Request { ranks: 4, ..request(Resources { cpus: 10, ..Resources::ONE_CPU }) };
+        let text = four.script("n", "c", &[Path::new("/a")], &site::Slurm::default(), Path::new("/bin/cistage"));
+        assert!(text.contains("--ntasks=4\n") && text.contains("--cpus-per-task=3\n"), "{text}");
+        assert!(!text.contains("--nodes"), "{text}");
     }
 
     #[test]

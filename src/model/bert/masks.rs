@@ -21,11 +21,12 @@ pub struct StepMasks {
 
 impl StepMasks {
     pub fn new(config: &BertConfig, key: Option<StepKey>) -> Self {
-        let Some(StepKey { seed, step }) = key else { return Self::default() };
+        let Some(StepKey { seed, step, first_row }) = key else { return Self::default() };
+        let masks = |probability| Masks::new(seed, step, probability).map(|masks| masks.from_row(first_row));
         Self {
-            hidden: Masks::new(seed, step, config.hidden_dropout_prob),
-            attention: Masks::new(seed, step, config.attention_probs_dropout_prob),
-            head: Masks::new(seed, step, config.head_dropout()),
+            hidden: masks(config.hidden_dropout_prob),
+            attention: masks(config.attention_probs_dropout_prob),
+            head: masks(config.head_dropout()),
         }
     }
 

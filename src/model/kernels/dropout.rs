@@ -1,7 +1,7 @@
 //! Dropout from a counter: an element's mask is a hash of (seed, step, site, row, position, channel).
 //!
-//! Nothing is stored: backward computes the same mask again. A row is named by its place in the batch, an element
-//! by its position in the row: how rows are laid out in memory does not matter.
+//! Nothing is stored: backward computes the same mask again. A row is named by its place in the whole batch, of which a
+//! process may have a part, an element by its position in the row: how rows are laid out in memory does not matter.
 
 use super::simd::{change, multiversion};
 
@@ -12,6 +12,8 @@ pub struct Masks {
     /// An element stays where its 32 bits are below this.
     threshold: u32,
     scale: f32,
+    /// The place in the whole batch of the first row here.
+    first_row: u32,
 }
 
 /// The mask of one row at one site.
@@ -37,7 +39,13 @@ impl Masks {
             key: mix(mix(seed) ^ step),
             threshold: ((1.0 - probability) * 4_294_967_296.0) as u32,
             scale: (1.0 / (1.0 - probability)) as f32,
+            first_row: 0,
         })
+    }
+
+    /// The masks of rows that begin with this one of the whole batch.
+    pub fn from_row(self, first_row: u32) -> Self {
+        Self { first_row, ..self }
     }
 
     /// Key, threshold and scale, for kernels elsewhere.
@@ -45,9 +53,9 @@ impl Masks {
         (self.key, self.threshold, self.scale)
     }
 
-    /// The mask of row `row` of the batch at a site of the model.
+    /// The mask of row `row` here at a site of the model.
     pub fn row(&self, site: u32, row: u32) -> RowMask {
-        let key = mix(self.key ^ ((u64::from(site) << 32) | u64::from(row)));
+        let key = mix(self.key ^ ((u64::from(site) << 32) | u64::from(self.first_row + row)));
         RowMask { keys: [key as u32, (key >> 32) as u32], threshold: self.threshold, scale: self.scale }
     }
 }

@@ -76,6 +76,9 @@ impl Watch for Reporter<'_, '_> {
     }
 
     fn reached(&mut self, training: &Training<'_>) -> Result<(), FitError> {
+        if !self.ctx.is_first() {
+            return Ok(());
+        }
         match self.seal(training) {
             Ok(reached) => self.ctx.reached(reached),
             // A full disk must not end a training of days: what fails here is only of use to others.
@@ -96,6 +99,11 @@ impl Watch for Reporter<'_, '_> {
 
     fn speed(&mut self, step: u64, samples_per_second: f64) {
         self.ctx.metric("samples_per_second", step, samples_per_second);
+    }
+
+    fn talk(&mut self, step: u64, waited: f64, summed: f64) {
+        self.ctx.metric("waiting_share", step, waited);
+        self.ctx.metric("all_reduce_share", step, summed);
     }
 
     fn epoch(&mut self, epoch: &Epoch) {

@@ -1,5 +1,6 @@
 //! The file of a checkpoint: a line that names it, a header, numbers end to end, and a BLAKE3 over all of that.
 
+use crate::collective::Collective;
 use crate::digest::Digest;
 use crate::training::course::Course;
 use fs_err::File;
@@ -26,6 +27,29 @@ struct Header {
 pub struct Saved {
     pub course: Course,
     pub sections: Vec<Vec<f32>>,
+}
+
+impl Saved {
+    /// What rank 0 read, for all ranks.
+    pub fn of_first(here: Option<Self>, together: &dyn Collective) -> Option<Self> {
+        if together.world() == 1 {
+            return here;
+        }
+        let (course, sections) = here.map_or_else(Default::default, |saved| (Some(saved.course), saved.sections));
+        let lengths: Vec<usize> = sections.iter().map(Vec::len).collect();
+        let header = serde_json::to_vec(&(course, lengths)).expect("a header is plain data");
+        let header = together.of_first(header);
+        let (course, lengths): (Option<Course>, Vec<usize>) =
+            serde_json::from_slice(&header).expect("rank 0 wrote it just now");
+        let mut sections = sections.into_iter();
+        let section = |_| {
+            let numbers = sections.next().unwrap_or_default();
+            let bytes = together.of_first(numbers.iter().flat_map(|x| x.to_le_bytes()).collect());
+            bytes.chunks_exact(4).map(|four| f32::from_le_bytes(four.try_into().expect("four bytes"))).collect()
+        };
+        let sections = lengths.iter().map(section).collect();
+        Some(Self { course: course?, sections })
+    }
 }
 
 /// Why a file is no checkpoint to go on from.

@@ -2,6 +2,7 @@
 //! bits again each time. Skipped where there is no GPU that this program can use.
 
 use super::*;
+use crate::collective::Single;
 use crate::device::Device;
 use crate::model::Layout;
 use crate::model::device::{Gpu, choose, gpus};
@@ -44,7 +45,9 @@ fn a_gpu_gives_the_gradients_of_the_processor_with_dropout_on() {
             let batch = Batch::new(rows.iter().map(|row| &row[..]));
             let targets = vec![0.3_f32, -1.0, 2.0, 0.1];
             let gradient = Gradient::default();
-            let value = engine.step(&parameters, batch.clone(), targets.clone(), loss, KEY, &gradient).expect("runs");
+            let value = engine
+                .step(&parameters, Part::whole(batch.clone(), targets.clone()), loss, KEY, &gradient)
+                .expect("runs");
             let gradient = gradient.lock().expect("ours").clone();
             let (theirs, norm) = on_gpu.gradient(&batch, &targets, delta, KEY).expect("runs");
             assert!((theirs / value - 1.0).abs() < f64::from(bound), "{at}: {theirs} {value}");
@@ -91,7 +94,7 @@ fn trained(reference: &Reference, learner: &mut OnGpu, steps: Range<usize>, loss
         let rows: Vec<usize> = (0..4).map(|i| (step * 4 + i) % 16).collect();
         let batch = Batch::new(rows.iter().map(|&row| &reference.rows[row][..]));
         let targets = rows.iter().map(|&row| reference.targets[row]).collect();
-        let slope = learner.look(batch, targets, loss, KEY).expect("runs");
+        let slope = learner.look(Part::whole(batch, targets), loss, KEY, &Single).expect("runs");
         learner.update(slope.norm, 1e-3 * (20 - step) as f64 / 20.0).expect("runs");
         [slope.loss, slope.norm]
     };
