@@ -95,7 +95,6 @@ pub fn in_words(reason: &Because) -> String {
     let Because { what, name, old, new, from } = reason;
     match what.as_str() {
         "new" => "it has no result yet".to_owned(),
-        "param" if TEXTS.contains(&name.as_str()) => format!("`{name}` changed: {}", change(old, new)),
         "param" => format!("{}: {}", name.strip_prefix(VALUES).unwrap_or(name), change(old, new)),
         "input" => {
             let from = from.as_ref().map(|from| format!(" ({})", from.chars().flat_map(visible).collect::<String>()));
@@ -129,10 +128,11 @@ pub fn ending(outcome: &Value) -> &str {
 /// The first of several reasons in words, so short that it fits a line of a table.
 pub fn brief(reasons: &[String]) -> Option<String> {
     let first = reasons.first()?;
-    let texts = TEXTS.map(|name| format!("`{name}` changed"));
-    let first = texts.iter().find(|text| first.starts_with(*text)).unwrap_or(first);
+    // What a long text was and is says nothing in so little room.
+    let text = TEXTS.into_iter().find(|name| first.strip_prefix(name).is_some_and(|rest| rest.starts_with(": ")));
+    let first = text.map_or_else(|| first.clone(), |name| format!("`{name}` changed"));
     Some(match reasons.len() - 1 {
-        0 => first.clone(),
+        0 => first,
         more => format!("{first} and {more} more"),
     })
 }
@@ -223,7 +223,7 @@ mod tests {
         let text = command(json!({"endings": {"rows": ".tsv"}, "values": {}, "run": run("b")}));
         let found = words(&old, &text);
         assert_eq!(brief(&found).as_deref(), Some("`run` changed and 2 more"));
-        assert_eq!(found[0], "`run` changed: ... --and-more a -> ... --and-more b");
+        assert_eq!(found[0], "run: ... --and-more a -> ... --and-more b");
         assert_eq!(brief(&[]), None);
     }
 

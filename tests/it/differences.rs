@@ -44,7 +44,7 @@ fn a_stage_that_failed_is_compared_by_what_it_was_to_do() {
     let runs = runs(&ws);
     let said = ws.cistage(&["diff"]).stdout;
     let expected = format!(
-        "{old} -> {new}  p\nafter:\n  skipped in {old}, ran in {new}\nscore:\n  `run` changed: exit {{param.least}} -> {RUN}\n  least: 1 -> 2\n  failed in {old}, ran in {new}\n",
+        "{old} -> {new}  p\nafter:\n  skipped in {old}, ran in {new}\nscore:\n  run: exit {{param.least}} -> {RUN}\n  least: 1 -> 2\n  failed in {old}, ran in {new}\n",
         old = runs[1],
         new = runs[0]
     );
@@ -60,9 +60,8 @@ fn the_reason_in_a_line_is_what_the_user_changed() {
     let plan = ws.cistage(&["plan", "p.yaml"]).stdout;
     assert!(plan.contains("`run` changed and 2 more\n") && plan.contains("\n1 stage: 0 cached"), "{plan}");
     let why = ws.cistage(&["why", "p.yaml", "score"]).stdout;
-    let expected = format!(
-        "score: runs, because\n  `run` changed: {RUN} -> {longer}\n  least: 1 -> 2\n  out.o.path: o.txt -> other.txt\n"
-    );
+    let expected =
+        format!("score: runs, because\n  run: {RUN} -> {longer}\n  least: 1 -> 2\n  out.o.path: o.txt -> other.txt\n");
     assert_eq!(why, expected);
     let run = ws.cistage(&["run", "p.yaml"]).stderr;
     assert!(run.contains("p, 1 stage\n") && run.contains("score  (`run` changed and 2 more)\n"), "{run}");
