@@ -59,7 +59,9 @@ pub(super) fn named(app: &App, url: Option<&str>, key: &KeyArg, writes: bool) ->
 
 /// The shared cache that is to be cleaned: nothing is taken from it, and nothing signed.
 pub(super) fn to_clean(app: &App, url: Option<&str>) -> Result<Remote, CliError> {
-    Remote::open(site_address(&app.site()?, url)?, Trust::Any, None, true).map_err(CliError::input)
+    // The option may stand without a place, so it can't take the variable by itself.
+    let set = std::env::var("CISTAGE_REMOTE").ok().filter(|value| !value.is_empty());
+    Remote::open(site_address(&app.site()?, url.or(set.as_deref()))?, Trust::Any, None, true).map_err(CliError::input)
 }
 
 fn site_address(site: &Site, url: Option<&str>) -> Result<Address, CliError> {

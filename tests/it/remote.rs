@@ -222,6 +222,11 @@ fn gc_takes_away_what_no_kept_run_used() {
     let plan = lab.json("a", &keep_one);
     assert!(stages(&plan).contains(&"two".to_owned()) && !stages(&plan).contains(&"one".to_owned()), "{plan}");
     assert_eq!(lab.shares("actions").len(), 3, "a plan changes nothing");
+    fs_err::create_dir(lab.ws.path("empty")).expect("made");
+    let mut named = lab.command("a", &["cache", "gc", "--remote", "--keep-runs", "0", "--grace", "0"]);
+    named.env("CISTAGE_REMOTE", "empty");
+    let named = outcome(named);
+    assert!(named.code == 0 && named.stdout.contains("nothing can go"), "{}{}", named.stdout, named.stderr);
     let done = lab.json("a", &[&keep_one[..], &["--apply"]].concat());
     assert_eq!((&done["applied"], done["runs"].as_array().map(Vec::len)), (&true.into(), Some(1)));
     assert_eq!((lab.shares("actions").len(), lab.shares("runs").len()), (2, 1));
