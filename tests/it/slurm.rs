@@ -65,12 +65,8 @@ impl Site {
     fn start(&self, args: &[&str]) -> Child {
         let mut child = self.command(args).spawn().expect("starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));
-        for line in out.lines() {
-            if line.expect("text").contains("runs on fake") {
-                return child;
-            }
-        }
-        panic!("no job ran");
+        let runs = out.lines().any(|line| line.expect("text").contains("runs on fake"));
+        if runs { child } else { panic!("no job ran: {:?}", child.wait_with_output()) }
     }
 }
 
