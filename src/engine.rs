@@ -28,6 +28,7 @@ mod job;
 mod leakage;
 mod log;
 mod manifest;
+mod out_of_memory;
 mod outputs;
 mod placed;
 mod planner;

@@ -7,7 +7,7 @@ use super::job::{Failure, Job, Message};
 use super::placed::{Done, Placed, Started};
 use super::process::{self, Control};
 use super::secrets::Secrets;
-use super::{capacity, environment, sources};
+use super::{capacity, environment, out_of_memory, sources};
 use crate::engine::interrupt::Urgency;
 use crate::stages::StageKind;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR2};
@@ -67,12 +67,18 @@ fn run(placed: &Placed) -> io::Result<bool> {
         }
     };
     let line = serde_json::to_vec(&job).expect("a job is plain data");
+    let before = out_of_memory::kills();
     // What may hold a secret is written when it is known to hold none.
     let log = secrets.is_empty().then(|| fs_err::File::create(placed.log(&started.start))).transpose()?;
     let mut exit = process::run(&line, &placed.0, &control, &mut hear, log)?;
     exit.log.hide(&secrets);
     fs_err::write(placed.log(&started.start), exit.log.bytes())?;
 
+    if out_of_memory::kills() > before {
+        let message = "the kernel killed a process of it, which needed more memory than the job has: give it more with \
+                       `resources: { memory: … }`";
+        end = Some(Message::Failed { why: Failure::Failed, message: message.to_owned() });
+    }
     let expired = warned.load(Ordering::SeqCst) && matches!(end, Some(Message::Failed { why: Failure::Cancelled, .. }));
     if expired && is_queued_again() {
         return Ok(false);

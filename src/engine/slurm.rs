@@ -213,6 +213,7 @@ impl Wait<'_> {
                     self.again("its time was over; it goes on from what it saved", false, say)?;
                     continue;
                 }
+                self.tidy();
                 return Ok(if self.asked { self.cancelled(Some(done)) } else { Fate::Done(Box::new(done)) });
             }
             let watched = self.slurm.board.view(self.placed);
@@ -227,6 +228,15 @@ impl Wait<'_> {
             }
             let runs = self.started.is_some() || control.is_stopped();
             self.slurm.board.wait(if runs { LOOK } else { LOOK_SELDOM });
+        }
+    }
+
+    /// Takes a job from the queue that Slurm would start again although it has ended: its controller was away meanwhile.
+    fn tidy(&self) {
+        let watched = self.slurm.board.view(self.placed);
+        let is_held = watched.sighting.is_some_and(|sighting| matches!(sighting.verdict(), Verdict::Again(_)));
+        if let Some(id) = watched.id.filter(|_| is_held) {
+            self.slurm.board.change(|content| content.cancelled.push(id));
         }
     }
 

@@ -50,6 +50,7 @@ SlurmdTimeout=10
 MessageTimeout=5
 TCPTimeout=2
 SlurmdParameters=config_overrides
+DefMemPerCPU=500
 NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} RealMemory=4000 State=UNKNOWN
 PartitionName=debug Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP
 """
