@@ -156,7 +156,13 @@ fn programs() -> Vec<Finding> {
         ("bash", Verdict::Bad, "runs `command` stages", "`command` stages with `run:` can't start"),
         ("python3", Verdict::Note, "for stages that are Python scripts", "stages that are Python scripts can't start"),
         ("strace", Verdict::Note, "for `audit --undeclared`", "`audit --undeclared` needs it"),
-        ("sbatch", Verdict::Note, "Slurm is here", "no Slurm: stages run on this machine"),
+        ("sbatch", Verdict::Note, "for `--executor slurm`", "no Slurm: stages run on this machine"),
+        (
+            "mpirun",
+            Verdict::Note,
+            "for trainings with `ranks:`, by a program from `make mpi`",
+            "trainings with `ranks:` need it, or Slurm",
+        ),
     ]
     .into_iter()
     .map(|(name, missing, with, without)| match found(name) {
