@@ -91,6 +91,8 @@ def scene(columns, lines, typed, env):
     SERVER = f"pictures-{os.getpid()}-{columns}x{lines}-{time.monotonic_ns()}"
     tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(lines), "-c", str(env), "env", "-i",
          f"PATH={env}/bin:/usr/bin:/bin", f"HOME={env}", "TERM=screen-256color", "PS1=$ ", "bash", "--norc")
+    while not tmux("capture-pane", "-p").startswith("$"):
+        time.sleep(0.1)
     for command, shown in typed:
         tmux("send-keys", command, "Enter")
         until = time.time() + 600
