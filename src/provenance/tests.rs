@@ -150,7 +150,7 @@ fn what_no_run_made_is_refused_with_what_comes_nearest() {
     assert!(error.contains("not produced by any recorded run; nearest: run 20261123-094012-1f3a published"), "{error}");
     let error = scene.audit("evaluate.metric").expect_err("unknown");
     assert!(error.ends_with("outputs of that stage in run 20261123-094012-1f3a: evaluate.metrics"), "{error}");
-    let error = scene.audit("results").expect_err("unknown");
+    let error = scene.audit("nothing-of-that-name").expect_err("unknown");
     assert!(error.contains("split.test, split.train, evaluate.metrics"), "{error}");
     for target in ["deadbeef", "blake3:12", "20261123-094012-0000", "nothing"] {
         scene.audit(target).expect_err(target);
