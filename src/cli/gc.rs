@@ -102,7 +102,8 @@ fn remote(app: &App, args: &Args, policy: &GcPolicy, url: Option<&str>) -> Resul
         let word = app.printer.paint("freed", Style::Good);
         app.printer.line(&format!("{word} in {}: {}, and {runs} runs", remote.address(), bytes(plan.bytes)))
     } else if plan.given_up.is_empty() && plan.runs.is_empty() {
-        app.printer.line("nothing can go: --keep-runs and --grace say what is kept")
+        app.printer
+            .line("nothing can go: what runs, pins and published paths need is kept, as --keep-runs and --grace say")
     } else {
         let place = remote.address();
         app.printer.line(&format!("would free {} and {runs} runs in {place}: --apply does it", bytes(plan.bytes)))
@@ -131,7 +132,8 @@ fn print(app: &App, plan: &GcPlan, args: &Args) -> Result<(), CliError> {
     if args.apply {
         app.printer.line(&format!("{}: {freed}", app.printer.paint("freed", Style::Good)))
     } else if plan.given_up.is_empty() && plan.scratch.is_empty() {
-        app.printer.line("nothing can go: --keep-runs and --grace say what is kept")
+        app.printer
+            .line("nothing can go: what runs, pins and published paths need is kept, as --keep-runs and --grace say")
     } else {
         app.printer.line(&format!("would free {freed}: --apply does it"))
     }

@@ -6,6 +6,9 @@ use std::path::{Component, Path};
 /// Of a long text no more words are looked at.
 const MOST_WORDS: usize = 5000;
 
+/// What other tools would have filled in, and bash leaves inside quotes.
+const FOREIGN: [&str; 6] = ["{input", "{output", "{threads}", "{wildcards", "{params", "{config"];
+
 /// What to declare, where a failed command or its log names a file of the folder `here` that is not in `work`.
 pub(super) fn hint(command: &Command, log: &str, here: &Path, work: &Path) -> Option<String> {
     let script = command.run.iter().chain(command.argv.iter().flatten()).map(String::as_str);
@@ -15,10 +18,15 @@ pub(super) fn hint(command: &Command, log: &str, here: &Path, work: &Path) -> Op
     let modules = log.split("No module named ").skip(1).filter_map(|rest| words(rest).next());
     let modules = modules.map(|name| format!("{}.py", name.split('.').next().unwrap_or(name)));
     let all = modules.chain(named.map(ToOwned::to_owned));
+    if let Some(foreign) = FOREIGN.iter().find(|foreign| log.contains(*foreign)) {
+        return Some(format!(
+            "`{foreign}` reached the program as it is: write `{{in.NAME}}`, `{{out.NAME}}` or `{{param.NAME}}`"
+        ));
+    }
     let file = all.filter_map(|name| unseen(&name, here, work)).find(|file| !is_output(command, file))?;
     let port = port(&file);
     Some(format!(
-        "`{file}` is in your folder, but a stage sees only what it declares: add `in: {{ {port}: {file} }}`, and write `{{in.{port}}}` for its path"
+        "`{file}` is in your folder, but a stage sees only what it declares: add `in: {{ {port}: ./{file} }}`, and write `{{in.{port}}}` for its path"
     ))
 }
 
@@ -74,14 +82,16 @@ mod tests {
             let command = Command { run: Some(run.to_owned()), ..Command::default() };
             hint(&command, log, here, &work)
         };
-        let expected = "add `in: { gc: scripts/gc.py }`, and write `{in.gc}`";
+        let expected = "add `in: { gc: ./scripts/gc.py }`, and write `{in.gc}`";
         assert!(hint("python3 ./scripts/gc.py < {in.rows}", "").is_some_and(|text| text.contains(expected)));
         let tried = format!("python3: can't open file '{}/scripts/gc.py': [Errno 2]", work.display());
         assert!(hint("x", &tried).is_some_and(|text| text.contains(expected)));
         let module = "ModuleNotFoundError: No module named 'helper'";
-        assert!(hint("x", module).is_some_and(|text| text.contains("{ helper: helper.py }")));
+        assert!(hint("x", module).is_some_and(|text| text.contains("{ helper: ./helper.py }")));
         let data = "FileNotFoundError: [Errno 2] No such file or directory: '2nd.tsv'";
-        assert!(hint("x", data).is_some_and(|text| text.contains("{ f2nd: 2nd.tsv }")));
+        assert!(hint("x", data).is_some_and(|text| text.contains("{ f2nd: ./2nd.tsv }")));
+        let quoted = "head: cannot open '{input}' for reading: No such file or directory";
+        assert!(hint("head \"{input}\"", quoted).is_some_and(|text| text.contains("write `{in.NAME}`")));
         for quiet in ["cat seen.txt", "cat nothing.txt", "cat ../helper.py /etc/passwd", "echo work scripts"] {
             assert_eq!(hint(quiet, ""), None, "{quiet}");
         }

@@ -43,7 +43,7 @@ fn judge(info: &str, position: Position, lines: &[&str]) -> Slip {
             .or_else(|| colonless(position, lines))
             .or_else(|| dedented(position, lines))
             .unwrap_or_else(|| with("give a key as many spaces before it as the other keys of its map have"))
-    } else if info.contains("found a tab") {
+    } else if info.contains("found a tab") || info.contains("start with a tab") {
         tabbed(position, lines).unwrap_or_else(|| with("indent with spaces"))
     } else if info.contains("tabs disallowed") {
         with("indent with spaces")
@@ -218,6 +218,7 @@ mod tests {
     #[test]
     fn slips_are_told_where_they_are_with_what_to_do() {
         for (text, line, column, help) in [
+            ("a:\n  run: |\n\techo\n", 3, 1, "indent with spaces"),
             ("a: 1\nb:\n   c: 1\n  d: 2\n", 4, 3, "as many spaces"),
             ("a:\n  b: x\n    c: y\n", 3, 5, "line 2 has a value already"),
             ("a:\n  b x\n  c: y\n", 2, 3, "a key needs a colon: `b: …`"),

@@ -26,7 +26,8 @@ pub fn parameters(spec: &PipelineSpec) -> Vec<String> {
     let is_used = |name: &str| {
         let in_stage = spec.stages.iter().any(|stage| {
             let parts = [&stage.inputs, &stage.with, &stage.matrix].into_iter();
-            let varies = stage.matrix.entries().iter().any(|axis| axis.key == name);
+            // Elsewhere a matrix sets parameters of the stage, whatever the pipeline's are called.
+            let varies = stage.uses == Some("command") && stage.matrix.entries().iter().any(|axis| axis.key == name);
             varies
                 || parts
                     .chain(&stage.when)

@@ -36,9 +36,10 @@ fn a_script_that_no_stage_declares_is_named_where_its_absence_fails_one() {
     let ws = Workspace::with(&(stage("in: {}") + "    with: { run: 'sh make.sh > {out.o}' }\n"));
     ws.write("make.sh", "echo made\n");
     let failed = ws.cistage(&["run", "p.yaml"]);
-    let help = "help: `make.sh` is in your folder, but a stage sees only what it declares: add `in: { make: make.sh }`";
+    let help =
+        "help: `make.sh` is in your folder, but a stage sees only what it declares: add `in: { make: ./make.sh }`";
     assert!(failed.code == 1 && failed.stderr.contains(help), "{}", failed.stderr);
-    ws.write("p.yaml", &(stage("in: { make: make.sh }") + "    with: { run: 'sh {in.make} > {out.o}' }\n"));
+    ws.write("p.yaml", &(stage("in: { make: ./make.sh }") + "    with: { run: 'sh {in.make} > {out.o}' }\n"));
     assert_eq!(ws.run(&[]), ["a ran"]);
 }
 
