@@ -1,5 +1,6 @@
 //! The parameters of a stage: given to the catalogue, its complaints brought back to their places in the file.
 
+use super::command;
 use super::diagnostics::{Diagnostics, Span};
 use super::nearest::suggestion;
 use super::node::{Content, Node};
@@ -54,7 +55,7 @@ pub fn params_of(with: &Node, problems: &mut Diagnostics<'_>) -> Option<Map<Stri
         _ => {
             let found = with.describe();
             problems.at(with.span, format!("`with` is a map of parameters, not {found}")).help =
-                with.text().and_then(|text| joined(text, &[]));
+                with.text().and_then(|text| joined(text, &[]).or_else(|| joined(text, &command::KEYS)));
             None
         }
     }

@@ -352,6 +352,12 @@ fn every_slip_is_told_with_its_place_and_what_would_be_right() {
             ],
         ),
         ("  a: { uses: synthesize, ranks: 2 }", &["6:26 only a `train` is shared by several ranks (remove `ranks`)"]),
+        (
+            "  a:\n    uses: command\n    out: { y: y }\n    with:\n      run |\n        echo > {out.y}",
+            &[
+                "10:7 `with` is a map of parameters, not the text \"run | echo > {out.y}\" (a key needs a colon: `run: …`)",
+            ],
+        ),
         ("  a: { uses: synthesize, secrets: [x] }", &["6:26 only a `command` takes secrets (remove `secrets`)"]),
         (
             "  a b: { uses: synthesize }",
