@@ -1,5 +1,7 @@
 //! One execution: claim the key, prepare the inputs, watch the worker, keep what it made.
 
+mod running;
+
 use super::job::{Failure, JOB_SCHEMA, Job, Made, Message};
 use super::log::Log;
 use super::placed::Placed;
@@ -7,7 +9,7 @@ use super::prefix::Prefixes;
 use super::process::{self, Control};
 use super::recorder::Recorder;
 use super::secrets::Secrets;
-use super::slurm::{Fate, Request, Slurm, Subject};
+use super::slurm::Slurm;
 use super::work_dir::{self, WorkDir};
 use super::{attempts, clock, detached, environment, outputs};
 use crate::action::{ActionKey, ActionManifest, ActionRecord, Cost, Environment, FailedAttempt, Input, RECORD_SCHEMA};
@@ -18,15 +20,9 @@ use crate::name::PortName;
 use crate::pipeline::{Source, Step};
 use crate::stages::{Command, StageKind};
 use std::collections::BTreeMap;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
-use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// How long a stage past its time may take to end itself; longer than a worker gives the program it runs.
-const GRACE: Duration = Duration::from_secs(15);
 
 /// How often the lock of another process is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -141,16 +137,6 @@ struct Attempt<'a> {
     /// Of the node, where it did not run here.
     environment: Option<Environment>,
     place: Option<String>,
-}
-
-/// How a worker ended, here or elsewhere.
-struct Ran {
-    end: Option<Message>,
-    status: ExitStatus,
-    log: Log,
-    cost: Cost,
-    /// Its output folder.
-    out: PathBuf,
 }
 
 impl Attempt<'_> {
@@ -431,103 +417,6 @@ impl Attempt<'_> {
                 Err(ran.log.after(what).into())
             }
         }
-    }
-
-    /// Runs the worker as a child of this process.
-    fn run_here(&self, job: &Job, work: &WorkDir, prefixes: &Prefixes<'_>) -> Result<Ran, Stop> {
-        let step = self.action.step;
-        let line = serde_json::to_vec(job).expect("a job is plain data");
-        let mut end = None;
-        let mut hear = |message: Message| match message {
-            Message::Reached { reached } => prefixes.keep(reached, &work.out),
-            last @ (Message::Done(_) | Message::Failed { .. }) => end = Some(last),
-            other => self.pass_on(other),
-        };
-        let (limit, control) = (Duration::from_secs(step.resources.time), self.control);
-        let exit = thread::scope(|scope| {
-            // Dropped when the worker has ended, which ends the watch.
-            let (_ended, watch) = mpsc::channel();
-            if !limit.is_zero() {
-                scope.spawn(move || control.stop_after(limit, GRACE, &watch));
-            }
-            process::run(&line, &work.dir, control, &mut hear, None)
-        })
-        .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
-        Ok(Ran { end, status: exit.status, log: exit.log, cost: exit.cost, out: work.out.clone() })
-    }
-
-    /// Has Slurm run the worker.
-    fn run_elsewhere(
-        &mut self,
-        slurm: &Slurm,
-        placed: &Placed,
-        job: &Job,
-        work: &WorkDir,
-        prefixes: &Prefixes<'_>,
-    ) -> Result<Ran, Stop> {
-        let step = self.action.step;
-        if !placed.has_job() {
-            placed.set_job(job)?;
-        }
-        // From here on a job may be under way: should this run die, the next one finds it.
-        work.leave();
-        let name = step.name.as_str();
-        let base = name.split('@').next().unwrap_or(name).to_owned();
-        let subject = Subject { base, stage: name.to_owned(), key: self.action.key.0.short() };
-        let secrets = match &step.kind {
-            StageKind::Command(command) => command.secrets.keys().cloned().collect(),
-            _ => Vec::new(),
-        };
-        let (ranks, resumes) = (step.kind.stage().ranks(), step.kind.stage().saves_state());
-        let request = Request { resources: step.resources, secrets, ranks, resumes };
-        let mut hear = |message: Message| match message {
-            Message::Reached { reached } => {
-                if let Some(started) = placed.started() {
-                    prefixes.keep(reached, &placed.out(&started.start));
-                }
-            }
-            Message::Done(_) | Message::Failed { .. } => {}
-            other => self.pass_on(other),
-        };
-        let say = |message: String| self.recorder.emit(EventKind::Note { stage: step.name.clone(), message });
-        let fate = slurm.see_through(placed, &subject, &request, self.control, &mut hear, &say)?;
-        if let Some(started) = placed.started() {
-            self.place = Some(format!("Slurm job {} on {}", started.job, started.node));
-        }
-        match fate {
-            Fate::Left => Err(Stop::Left),
-            Fate::Cancelled => {
-                work.take_back();
-                Err(Stop::Cancelled)
-            }
-            Fate::Failed(message) => {
-                work.take_back();
-                Err(message.into())
-            }
-            Fate::Done(done) => {
-                work.take_back();
-                let start = &done.started.start;
-                let mut log = Log::default();
-                log.push(&fs_err::read(placed.log(start)).unwrap_or_default());
-                self.environment = Some(done.environment);
-                let status = ExitStatus::from_raw(done.status);
-                Ok(Ran { end: done.end, status, log, cost: done.cost, out: placed.out(start) })
-            }
-        }
-    }
-
-    /// Tells of a message what others want to know.
-    fn pass_on(&self, message: Message) {
-        let stage = self.action.step.name.clone();
-        self.recorder.emit(match message {
-            Message::Progress { done, total, unit } => EventKind::Progress { stage, done, total, unit },
-            Message::Metric { name, step, value } => {
-                EventKind::Metric { stage, name, step, value: value.unwrap_or(f64::NAN) }
-            }
-            Message::Warning { message } => EventKind::Warning { stage: Some(stage), message },
-            Message::Note { message } => EventKind::Note { stage, message },
-            Message::Reached { .. } | Message::Done(_) | Message::Failed { .. } => return,
-        });
     }
 
     /// Stores what was printed: always for a user's program, else where there is anything.
