@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build gpu mpi run test kill-test test-cluster check-gpu check-mpi bench-gpu torture fuzz lint check-real check-standards check-tensorboard check-pages check-remote check-editor pictures book bench bench-data bench-train bench-mpi bench-orchestrators schema clean-cache
+.PHONY: help build gpu mpi run test kill-test test-cluster check-gpu check-mpi bench-gpu torture fuzz image check-container lint check-real check-standards check-tensorboard check-pages check-remote check-editor pictures book bench bench-data bench-train bench-mpi bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -56,6 +56,15 @@ fuzz: $(CARGO_FUZZ) ## random bytes against what reads pipelines, records, table
 # Part of it by CLUSTER="--part failures", genuine rows by CLUSTER="--data ROWS.tsv.gz".
 test-cluster: build ## stages on a real Slurm of virtual nodes: failures of every kind, 200 stages; needs slurm-wlm and munge
 	python3 tests/cluster/check.py --bin $(BIN) $(CLUSTER)
+
+# podman, buildah or docker.
+BUILDER ?= $(or $(notdir $(firstword $(wildcard /usr/bin/podman /usr/bin/buildah /usr/bin/docker))),podman)
+
+image: ## the program as a container image (docs/containers.md); needs podman, buildah or docker
+	$(BUILDER) build -t cistage -f Containerfile $(IMAGE) .
+
+check-container: build ## the image as the program of a real Slurm: the bytes of a run without it; needs buildah, slurm-wlm and munge
+	python3 tests/cluster/container.py --bin $(BIN) $(CONTAINER)
 
 lint: ## formatting, clippy, licences and sources of the dependencies
 	$(CARGO) fmt --check

@@ -57,6 +57,7 @@ mod stamp;
 mod store;
 mod texts;
 pub mod tree;
+mod underway;
 #[doc(hidden)]
 pub mod untrusted;
 mod verify;
@@ -81,6 +82,7 @@ pub use records::Served;
 pub use remote::{Arrival, Remote};
 pub use run_record::{Imported, Maker, RunRecord, StepRecord, Verify};
 pub use texts::TextRecord;
+pub use underway::{Progressing, Underway};
 pub use verify::{Problem, Verification};
 
 /// The layout that this program reads and writes.

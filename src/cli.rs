@@ -22,6 +22,7 @@ mod interrupt;
 mod keys;
 mod leakage;
 mod live;
+mod logs;
 mod man;
 mod metrics;
 mod metrics_diff;
@@ -44,6 +45,7 @@ mod shell;
 mod show;
 mod tensorboard;
 mod transfer;
+mod underway;
 mod why;
 
 use exit::CliError;
@@ -86,7 +88,7 @@ struct Global {
     /// Say less
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
-    /// Say more
+    /// Say more; of a run also what its stages print
     #[arg(short, long, global = true)]
     verbose: bool,
 }
@@ -113,6 +115,8 @@ enum Command {
     Runs(runs::Args),
     /// Show one run: its stages, times and metrics
     Show(show::Args),
+    /// Print what a stage printed, or prints at this moment
+    Logs(logs::Args),
     /// Show the numbers of a run, or of two beside one another
     Metrics(metrics::Args),
     /// Write one run as a self-contained HTML page: graph, numbers, curves, lineage
@@ -222,6 +226,7 @@ fn dispatch(app: &App, command: Command) -> Result<(), CliError> {
         Command::Accept(args) => accept::run(app, &args),
         Command::Runs(args) => runs::run(app, &args),
         Command::Show(args) => show::run(app, &args),
+        Command::Logs(args) => logs::run(app, &args),
         Command::Metrics(args) => metrics::run(app, &args),
         Command::Report(args) => report::run(app, &args),
         Command::Shell(args) => shell::run(app, &args),

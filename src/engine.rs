@@ -33,6 +33,7 @@ mod outputs;
 mod placed;
 mod planner;
 mod prefix;
+mod printed;
 mod process;
 mod publish;
 mod ranks;
@@ -46,6 +47,7 @@ mod sharing;
 mod slurm;
 mod sources;
 mod strace;
+mod tail;
 mod text_form;
 mod undeclared;
 mod work_dir;
@@ -59,6 +61,7 @@ pub use environment::environment;
 pub use estimate::is_worth_it as can_be_estimated;
 pub use interrupt::Interrupt;
 pub use planner::{StepPlan, Verdict, plan};
+pub use printed::printed_so_far;
 pub use reproduce::{Reproduced, manifest_again, reproduce};
 pub use rerun::{Again, Purpose, Rerun, rerun};
 pub use run::run;
@@ -111,6 +114,11 @@ pub struct RunSummary {
 /// Whoever wants to see what happens.
 pub trait Reporter: Send + Sync {
     fn event(&self, event: &Event);
+
+    /// Whether to hear each line that stages print, too.
+    fn wants_output(&self) -> bool {
+        false
+    }
 }
 
 /// Why nothing could be run, or not be recorded.

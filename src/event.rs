@@ -105,6 +105,16 @@ pub enum EventKind {
         step: u64,
         value: f64,
     },
+    /// A stage runs elsewhere: the job and its node.
+    Placed {
+        stage: StageName,
+        place: String,
+    },
+    /// A line that a stage printed: for whoever watches, in no file of events.
+    Printed {
+        stage: StageName,
+        line: String,
+    },
     /// How often Slurm's commands were called, and how many of these calls were submissions.
     Slurm {
         calls: u64,

@@ -170,7 +170,7 @@ fn paint(text: &str, style: Style, color: bool) -> String {
 
 /// Takes control characters out of text that may come from files or programs: a terminal obeys them. So it does the marks
 /// that turn the direction of text, by which a name could pose as another. Our own colour codes stay.
-fn clean(text: &str) -> Cow<'_, str> {
+pub(super) fn clean(text: &str) -> Cow<'_, str> {
     let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     let harmless = |c: char| (!c.is_control() && !turns(c)) || c == '\n' || c == '\t';
     if text.chars().all(harmless) {

@@ -117,6 +117,8 @@ impl TerminalReporter {
                 self.aside(|| self.printer.warning(&text));
             }
             EventKind::Note { stage, message } => self.say(&format!("  {:<7} {stage:<18} {message}", "note")),
+            EventKind::Placed { stage, place } => self.say(&format!("  {:<7} {stage:<18} runs as {place}", "note")),
+            EventKind::Printed { stage, line } => self.say(&format!("  {stage} | {line}")),
             EventKind::StageFinished { stage, outcome, seconds, outputs, error, .. } => {
                 let state = running.remove(stage.as_str()).unwrap_or_default();
                 drop(running);
@@ -206,6 +208,10 @@ impl TerminalReporter {
 }
 
 impl Reporter for TerminalReporter {
+    fn wants_output(&self) -> bool {
+        self.verbose
+    }
+
     fn event(&self, event: &Event) {
         if self.printer.json {
             // A reader that went away must not stop the run; a stream cut short by a full disk fails it at the end.

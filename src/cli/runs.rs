@@ -4,9 +4,12 @@ use super::App;
 use super::exit::CliError;
 use super::printer::{Style, duration, table};
 use super::select::is_same_path;
-use crate::cache::RunRecord;
+use super::underway;
+use crate::cache::{RunRecord, Underway};
 use crate::event::{Outcome, RunOutcome};
+use crate::name::RunId;
 use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -72,14 +75,17 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
     app.printer.one_form(args.csv)?;
     let mut records: Vec<RunRecord> = Vec::new();
-    let mut unreadable = Vec::new();
+    let mut unreadable: Vec<(RunId, Underway)> = Vec::new();
     for id in cache.runs()?.into_iter().rev() {
         if records.len() + unreadable.len() >= args.number {
             break;
         }
         match cache.run(&id)? {
             Some(record) if args.wants(&record) => records.push(record),
-            None if !args.is_narrowed() => unreadable.push(id),
+            None if !args.is_narrowed() => {
+                let known = cache.underway(&id).unwrap_or_default();
+                unreadable.push((id, known));
+            }
             _ => {}
         }
     }
@@ -88,15 +94,26 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     }
     if app.printer.json {
         let runs: Vec<_> = records.iter().map(summary).collect();
-        return app.printer.json(&json!({ "runs": runs, "unfinished": unreadable }));
+        let unfinished: Vec<_> = unreadable.iter().map(|(id, _)| id).collect();
+        let living = unreadable.iter().filter(|(_, known)| known.lives);
+        let under_way: Vec<_> = living.map(|(id, known)| underway::json(id, known)).collect();
+        return app.printer.json(&json!({ "runs": runs, "unfinished": unfinished, "under_way": under_way }));
     }
     if records.is_empty() && unreadable.is_empty() {
         let such = if args.is_narrowed() { "such run" } else { "run" };
         app.printer.note(&format!("no {such} is recorded in {}", cache.root().display()));
         return Ok(());
     }
-    let header = ["run", "pipeline", "outcome", "ran", "hit", "failed", "took", "profiles, --set"];
+    let header = ["run", "pipeline", "outcome", "ran", "hit", "failed", "took", "where", "profiles, --set"];
     let mut rows = vec![header.iter().map(|h| app.printer.paint(h, Style::Dim)).collect::<Vec<_>>()];
+    for (id, known) in &unreadable {
+        let counts = [Outcome::Ran, Outcome::Hit, Outcome::Failed].map(|outcome| known.count(outcome).to_string());
+        let look = if known.lives { Style::Note } else { Style::Bad };
+        let mut row = vec![id.to_string(), known.pipeline.clone(), app.printer.paint(underway::word(known), look)];
+        row.extend(counts);
+        row.extend([String::new(), places(known.running().map(|(_, stage)| stage.place.as_deref())), String::new()]);
+        rows.push(row);
+    }
     for record in &records {
         let style = if record.outcome == RunOutcome::Succeeded { Style::Good } else { Style::Bad };
         rows.push(vec![
@@ -107,14 +124,28 @@ pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
             count(record, Outcome::Hit).to_string(),
             count(record, Outcome::Failed).to_string(),
             duration(record.seconds),
+            where_it_ran(record),
             shown(&record.profiles, &record.sets),
         ]);
     }
     app.printer.document(&table(&rows, &[3, 4, 5, 6]))?;
-    for id in unreadable {
-        app.printer.line(&format!("{id}  under way, killed, or damaged: it has no readable record"))?;
+    for (id, known) in unreadable.iter().filter(|(_, known)| known.lives) {
+        underway::running(app, id, known)?;
     }
     Ok(())
+}
+
+/// Where those of a run's stages ran that did.
+fn where_it_ran(record: &RunRecord) -> String {
+    let ran = record.steps.iter().filter(|step| matches!(step.outcome, Outcome::Ran | Outcome::Failed));
+    places(ran.map(|step| step.place.as_deref()))
+}
+
+/// The kinds of places, each once: `here`, `Slurm`.
+fn places<'a>(of_stages: impl Iterator<Item = Option<&'a str>>) -> String {
+    let kinds: BTreeSet<&str> =
+        of_stages.map(|place| place.and_then(|place| place.split(' ').next()).unwrap_or(underway::HERE)).collect();
+    kinds.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// What overlaid the pipeline, on one line: a value may hold line breaks and terminal escapes.
@@ -128,8 +159,9 @@ fn count(record: &RunRecord, outcome: Outcome) -> usize {
 }
 
 fn spreadsheet(records: &[RunRecord]) -> Vec<Vec<String>> {
-    let header =
-        ["run", "pipeline", "file", "started", "outcome", "seconds", "ran", "hit", "failed", "skipped", "given"];
+    let header = [
+        "run", "pipeline", "file", "started", "outcome", "seconds", "ran", "hit", "failed", "skipped", "given", "where",
+    ];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for record in records {
         let mut row = vec![
@@ -142,17 +174,19 @@ fn spreadsheet(records: &[RunRecord]) -> Vec<Vec<String>> {
         ];
         let counted = [Outcome::Ran, Outcome::Hit, Outcome::Failed, Outcome::Skipped];
         row.extend(counted.map(|outcome| count(record, outcome).to_string()));
-        row.push(shown(&record.profiles, &record.sets));
+        row.extend([shown(&record.profiles, &record.sets), where_it_ran(record)]);
         rows.push(row);
     }
     rows
 }
 
 fn summary(record: &RunRecord) -> serde_json::Value {
+    let places: BTreeMap<_, _> =
+        record.steps.iter().filter_map(|step| Some((&step.stage, step.place.as_ref()?))).collect();
     json!({
         "run": record.run, "pipeline": record.pipeline, "file": record.file, "started": record.started,
         "outcome": record.outcome, "seconds": record.seconds, "profiles": record.profiles, "sets": record.sets,
         "ran": count(record, Outcome::Ran), "hit": count(record, Outcome::Hit),
-        "failed": count(record, Outcome::Failed), "skipped": count(record, Outcome::Skipped),
+        "failed": count(record, Outcome::Failed), "skipped": count(record, Outcome::Skipped), "places": places,
     })
 }

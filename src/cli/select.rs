@@ -161,17 +161,8 @@ pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, 
         return newest_run(cache, |_| true)?.ok_or_else(|| no_runs(cache));
     };
     let ids = cache.runs()?;
-    let matching: Vec<&RunId> = ids.iter().filter(|id| id.as_str().starts_with(text)).collect();
-    match matching[..] {
-        [id] => return readable(cache, id),
-        [] => {}
-        _ => {
-            let list = matching.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
-            return Err(CliError::input_with_help(
-                format!("{text:?} is the start of several runs: {list}"),
-                "write more of it",
-            ));
-        }
+    if let Some(id) = starting_with(&ids, text)? {
+        return readable(cache, id);
     }
     if Path::new(text).extension().is_some() {
         return newest_run(cache, |run| is_same_path(&run.file, text))?.ok_or_else(|| {
@@ -181,17 +172,46 @@ pub(super) fn run_named(cache: &Cache, text: Option<&str>) -> Result<RunRecord, 
     if let Some(run) = newest_run(cache, |run| run.pipeline == text)? {
         return Ok(run);
     }
-    let ending: Vec<&RunId> =
-        ids.iter().filter(|id| text.len() >= LEAST_OF_AN_END && id.as_str().ends_with(text)).collect();
-    match ending[..] {
-        [id] => readable(cache, id),
-        [] => Err(CliError::input_with_help(format!("there is no run {text:?}"), "`cistage runs` lists the runs")),
-        _ => {
-            let list = ending.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
-            let message = format!("{text:?} is the end of several runs: {list}");
-            Err(CliError::input_with_help(message, "write more of it"))
-        }
+    match ending_with(&ids, text)? {
+        Some(id) => readable(cache, id),
+        None => Err(no_such_run(text)),
     }
+}
+
+/// The run whose id begins or ends with a text, with a record or without.
+pub(super) fn run_id(cache: &Cache, text: &str) -> Result<Option<RunId>, CliError> {
+    let ids = cache.runs()?;
+    let found = match starting_with(&ids, text)? {
+        None => ending_with(&ids, text)?,
+        found => found,
+    };
+    Ok(found.cloned())
+}
+
+pub(super) fn no_such_run(text: &str) -> CliError {
+    CliError::input_with_help(format!("there is no run {text:?}"), "`cistage runs` lists the runs")
+}
+
+fn starting_with<'a>(ids: &'a [RunId], text: &str) -> Result<Option<&'a RunId>, CliError> {
+    one_of(ids.iter().filter(|id| id.as_str().starts_with(text)), text, "start")
+}
+
+fn ending_with<'a>(ids: &'a [RunId], text: &str) -> Result<Option<&'a RunId>, CliError> {
+    let has = |id: &&RunId| text.len() >= LEAST_OF_AN_END && id.as_str().ends_with(text);
+    one_of(ids.iter().filter(has), text, "end")
+}
+
+fn one_of<'a>(
+    matching: impl Iterator<Item = &'a RunId>,
+    text: &str,
+    part: &str,
+) -> Result<Option<&'a RunId>, CliError> {
+    let matching: Vec<&RunId> = matching.collect();
+    if matching.len() < 2 {
+        return Ok(matching.first().copied());
+    }
+    let list = matching.iter().map(|id| id.as_str()).collect::<Vec<_>>().join(", ");
+    Err(CliError::input_with_help(format!("{text:?} is the {part} of several runs: {list}"), "write more of it"))
 }
 
 /// Less of the end of a run's id names none.
@@ -250,7 +270,7 @@ pub(super) fn is_same_path(a: &str, b: &str) -> bool {
     parts(a) == parts(b)
 }
 
-fn no_runs(cache: &Cache) -> CliError {
+pub(super) fn no_runs(cache: &Cache) -> CliError {
     CliError::input_with_help(
         format!("no run is recorded in {}", cache.root().display()),
         "`cistage run PIPELINE` makes one; --cache or CISTAGE_CACHE names another cache",

@@ -6,7 +6,8 @@ use super::leakage;
 use super::metrics;
 use super::printer::{Style, bytes, duration, table};
 use super::runs;
-use super::select::run_named;
+use super::select::{run_id, run_named};
+use super::underway;
 use crate::cache::StepRecord;
 use crate::event::Outcome;
 use crate::provenance::{Leakage, brief};
@@ -14,7 +15,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  cistage show\n  cistage show 20261125-0940")]
+#[command(
+    after_help = "Examples:\n  cistage show\n  cistage show 20261125-0940\n\nOf a run under way it shows which stages run, where, and how far they are."
+)]
 pub(super) struct Args {
     /// A run id, the start or the end of one, a pipeline [default: the newest run]
     #[arg(value_name = "RUN")]
@@ -23,6 +26,19 @@ pub(super) struct Args {
 
 pub(super) fn run(app: &App, args: &Args) -> Result<(), CliError> {
     let cache = app.read_cache()?;
+    if let Some(text) = &args.run
+        && let Some(id) = run_id(&cache, text)?
+        && cache.run(&id)?.is_none()
+    {
+        let known = cache.underway(&id)?;
+        if !known.order.is_empty() {
+            return if app.printer.json {
+                app.printer.json(&underway::json(&id, &known))
+            } else {
+                underway::show(app, &id, &known)
+            };
+        }
+    }
     let record = run_named(&cache, args.run.as_deref())?;
     let values = metrics::values(&cache, &record)?;
     if app.printer.json {

@@ -5,7 +5,7 @@ use super::clock;
 use crate::action::FailedAttempt;
 use crate::name::RunId;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const FILE: &str = "attempts.json";
 
@@ -20,6 +20,19 @@ const WORK: &str = "work-";
 
 pub(super) fn folder(run: &RunId) -> String {
     format!("{WORK}{run}")
+}
+
+/// The folders of attempts that go on, or ended without a word.
+pub(super) fn under_way(scratch: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs_err::read_dir(scratch) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let paths = entries.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let is_work =
+        |path: &PathBuf| path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(WORK));
+    Ok(paths.into_iter().filter(is_work).collect())
 }
 
 /// The attempts noted in an action's scratch folder, oldest first; none where the notes can't be read.

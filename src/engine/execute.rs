@@ -382,7 +382,7 @@ impl Attempt<'_> {
         };
         let mut ran = match self.action.slurm {
             Some(slurm) => self.run_elsewhere(slurm, &placed, &job, work, &prefixes)?,
-            None => self.run_here(&job, work, &prefixes)?,
+            None => self.run_here(&job, work, &prefixes, secrets)?,
         };
         ran.log.hide(secrets);
         self.cost = ran.cost.clone();

@@ -20,7 +20,7 @@ use super::job::{Job, Message};
 use crate::action::{Cost, Environment};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// The folder of one job.
@@ -49,6 +49,13 @@ pub(super) struct Started {
     pub start: String,
     pub job: String,
     pub node: String,
+}
+
+impl Started {
+    /// Where it runs, in words.
+    pub(super) fn place(&self) -> String {
+        format!("Slurm job {} on {}", self.job, self.node)
+    }
 }
 
 /// How a job ended.
@@ -146,9 +153,14 @@ impl Placed {
         self.0.join(format!("log-{start}"))
     }
 
-    /// What was printed before the worker began: the end of it, for an error.
+    /// What was printed before the worker began.
+    pub(super) fn set_up(&self) -> PathBuf {
+        self.0.join("slurm.out")
+    }
+
+    /// The end of what was printed before the worker began, for an error.
     pub(super) fn before(&self) -> String {
-        let text = fs_err::read(self.0.join("slurm.out")).unwrap_or_default();
+        let text = fs_err::read(self.set_up()).unwrap_or_default();
         let end = &text[text.len().saturating_sub(2000)..];
         String::from_utf8_lossy(end).trim().to_owned()
     }
@@ -172,38 +184,6 @@ fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Option<T>> {
             .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, format!("{}: {e}", path.display()))),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
-    }
-}
-
-/// Reads the messages of a job as they come, those of its newest start.
-#[derive(Debug, Default)]
-pub(super) struct Tail {
-    start: String,
-    at: u64,
-    /// A line whose end has not come yet.
-    rest: Vec<u8>,
-}
-
-impl Tail {
-    /// Hands on what was said since the last time.
-    pub(super) fn read(&mut self, placed: &Placed, start: &str, hear: &mut dyn FnMut(Message)) -> io::Result<()> {
-        if self.start != start {
-            *self = Self { start: start.to_owned(), ..Self::default() };
-        }
-        let mut file = match fs_err::File::open(placed.messages(start)) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(e) => return Err(e),
-        };
-        file.seek(SeekFrom::Start(self.at))?;
-        self.at += file.read_to_end(&mut self.rest)? as u64;
-        while let Some(end) = self.rest.iter().position(|&byte| byte == b'\n') {
-            let line: Vec<u8> = self.rest.drain(..=end).collect();
-            if let Ok(message) = serde_json::from_slice(&line) {
-                hear(message);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -235,29 +215,5 @@ mod tests {
         placed.forget_done().expect("removes");
         placed.forget_done().expect("is gone already");
         assert!(placed.set_done(&done("7-1")).expect("writes"));
-    }
-
-    #[test]
-    fn messages_are_read_once_and_whole() {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let placed = Placed(dir.path().to_owned());
-        let (mut tail, mut heard) = (Tail::default(), Vec::new());
-        let line = |n: u64| {
-            let message = Message::Progress { done: n, total: 9, unit: "rows".to_owned() };
-            serde_json::to_string(&message).expect("plain data") + "\n"
-        };
-        let mut hear = |message: Message| match message {
-            Message::Progress { done, .. } => heard.push(done),
-            other => panic!("{other:?}"),
-        };
-        tail.read(&placed, "a", &mut hear).expect("nothing yet");
-        let text = line(1) + &line(2);
-        fs_err::write(placed.messages("a"), &text[..text.len() - 5]).expect("writes");
-        tail.read(&placed, "a", &mut hear).expect("reads");
-        fs_err::write(placed.messages("a"), text + &line(3)).expect("writes");
-        tail.read(&placed, "a", &mut hear).expect("reads");
-        fs_err::write(placed.messages("b"), line(4)).expect("writes");
-        tail.read(&placed, "b", &mut hear).expect("reads");
-        assert_eq!(heard, [1, 2, 3, 4]);
     }
 }

@@ -3,7 +3,7 @@
 use super::{EngineError, Reporter, clock};
 use crate::cache::{Cache, CacheError};
 use crate::event::{Event, EventKind, Outcome};
-use crate::name::RunId;
+use crate::name::{RunId, StageName};
 use fs_err::File;
 use std::io::{self, Write};
 use std::sync::{Mutex, PoisonError};
@@ -37,6 +37,8 @@ impl<'a> Recorder<'a> {
                 Err(e) => return Err(CacheError::Io(e).into()),
             }
             let file = File::create_new(dir.join("events.jsonl")).map_err(CacheError::Io)?;
+            // Held until the run ends: whoever finds it free knows that nobody will write to it. A disk without locks tells nothing.
+            let _ = file.try_lock();
             return Ok(Self { run, reporter, file: Mutex::new(Stream { file, held: Vec::new(), broken: None }) });
         }
     }
@@ -58,6 +60,17 @@ impl<'a> Recorder<'a> {
             stream.broken = stream.file.write_all(&held).err();
         }
         self.reporter.event(&event);
+    }
+
+    /// Whether somebody wants to see what stages print.
+    pub(super) fn shows_output(&self) -> bool {
+        self.reporter.wants_output()
+    }
+
+    /// Shows a line that a stage printed; it is kept in the stage's log, not among the events.
+    pub(super) fn show(&self, stage: &StageName, line: String) {
+        let kind = EventKind::Printed { stage: stage.clone(), line };
+        self.reporter.event(&Event { at: clock::now(), kind });
     }
 
     /// Fails where events could not be written.

@@ -13,8 +13,10 @@ pub(super) use script::Request;
 
 use super::interrupt::Interrupt;
 use super::job::Message;
-use super::placed::{Done, Note, Placed, Started, Tail};
+use super::placed::{Done, Note, Placed, Started};
+use super::printed;
 use super::process::Control;
+use super::tail::Tail;
 use crate::site;
 use board::{Board, Wanted, Watched};
 use clerk::Clerk;
@@ -58,6 +60,18 @@ pub(super) struct Subject {
     pub key: String,
 }
 
+/// What is heard of a job while it goes on.
+pub(super) enum News<'a> {
+    /// The stage says something.
+    Message(Message),
+    /// It was started on a node.
+    Started(&'a Started),
+    /// It printed a line.
+    Printed(String),
+    /// Something that a user wants to know.
+    Note(String),
+}
+
 /// Why there is nothing to read.
 #[derive(Debug)]
 pub(super) enum Fate {
@@ -91,29 +105,30 @@ impl Slurm {
         self.commands.counts()
     }
 
-    /// Sees a job to its end: finds it again, or submits it. `say` hears what a user wants to know of it.
+    /// Sees a job to its end: finds it again, or submits it. What it prints is heard where `follows` says so.
     pub(super) fn see_through(
         &self,
         placed: &Placed,
         subject: &Subject,
         request: &Request,
         control: &Control,
-        hear: &mut dyn FnMut(Message),
-        say: &dyn Fn(String),
+        follows: bool,
+        hear: &mut dyn FnMut(News<'_>),
     ) -> io::Result<Fate> {
-        self.join(placed, subject, request, say);
+        self.join(placed, subject, request, hear);
         let mut wait = Wait {
             slurm: self,
             placed,
             subject,
             request,
-            tail: Tail::default(),
+            messages: Tail::default(),
+            printed: follows.then(Tail::default),
             started: None,
             told: String::new(),
             since: Instant::now(),
             asked: false,
         };
-        let fate = wait.until_the_end(control, hear, say);
+        let fate = wait.until_the_end(control, hear);
         self.board.change(|content| {
             content.wanted.retain(|wanted| wanted.placed != *placed);
             content.watched.remove(placed);
@@ -122,12 +137,12 @@ impl Slurm {
     }
 
     /// Takes up a job that an earlier run submitted, or submits it.
-    fn join(&self, placed: &Placed, subject: &Subject, request: &Request, say: &dyn Fn(String)) {
+    fn join(&self, placed: &Placed, subject: &Subject, request: &Request, hear: &mut dyn FnMut(News<'_>)) {
         let note = placed.note();
         let id = note.as_ref().and_then(|note| note.id.clone().or_else(|| self.find(note)));
         match id {
             Some(id) => {
-                say(format!("takes up job {id}, which an earlier run submitted"));
+                hear(News::Note(format!("takes up job {id}, which an earlier run submitted")));
                 if let Some(note) = note {
                     // What can't be written now is asked for by name the next time again.
                     let _ = placed.set_note(&Note { id: Some(id.clone()), ..note });
@@ -185,7 +200,9 @@ struct Wait<'a> {
     placed: &'a Placed,
     subject: &'a Subject,
     request: &'a Request,
-    tail: Tail,
+    messages: Tail,
+    /// Of what it prints, where anybody wants to see that.
+    printed: Option<Tail>,
     started: Option<Started>,
     /// What the user was told last.
     told: String,
@@ -196,21 +213,19 @@ struct Wait<'a> {
 }
 
 impl Wait<'_> {
-    fn until_the_end(
-        &mut self,
-        control: &Control,
-        hear: &mut dyn FnMut(Message),
-        say: &dyn Fn(String),
-    ) -> io::Result<Fate> {
+    fn until_the_end(&mut self, control: &Control, hear: &mut dyn FnMut(News<'_>)) -> io::Result<Fate> {
         loop {
-            self.listen(hear, say)?;
+            self.listen(hear)?;
             // Stopped by another hand: Slurm tells whose.
             let stopped = |done: &Done| done.was_stopped() && !self.asked && !done.expired;
             if let Some(done) = self.placed.done().filter(|done| !stopped(done)) {
                 // What it said last came before its end.
-                self.listen(hear, say)?;
+                self.listen(hear)?;
+                if let Some(printed) = &mut self.printed {
+                    printed.finish(&mut |line| hear(News::Printed(printed::readable(line))));
+                }
                 if done.expired && !control.is_stopped() {
-                    self.again("its time was over; it goes on from what it saved", false, say)?;
+                    self.again("its time was over; it goes on from what it saved", false, hear)?;
                     continue;
                 }
                 self.tidy();
@@ -223,7 +238,7 @@ impl Wait<'_> {
             if let Some(why) = &watched.refused {
                 return Ok(Fate::Failed(format!("Slurm refused it: {why}")));
             }
-            if let Some(fate) = self.judge(&watched, say)? {
+            if let Some(fate) = self.judge(&watched, hear)? {
                 return Ok(fate);
             }
             let runs = self.started.is_some() || control.is_stopped();
@@ -241,15 +256,23 @@ impl Wait<'_> {
     }
 
     /// Passes on what the job says.
-    fn listen(&mut self, hear: &mut dyn FnMut(Message), say: &dyn Fn(String)) -> io::Result<()> {
+    fn listen(&mut self, hear: &mut dyn FnMut(News<'_>)) -> io::Result<()> {
         let Some(started) = self.placed.started() else { return Ok(()) };
         if self.started.as_ref() != Some(&started) {
-            say(format!("runs on {} (job {})", started.node, started.job));
+            hear(News::Started(&started));
             self.since = Instant::now();
+            self.messages = Tail::new(self.placed.messages(&started.start));
+            self.printed = self.printed.take().map(|_| Tail::new(self.placed.log(&started.start)));
         }
-        self.tail.read(self.placed, &started.start, hear)?;
         self.started = Some(started);
-        Ok(())
+        if let Some(printed) = &mut self.printed {
+            printed.read(&mut |line| hear(News::Printed(printed::readable(line))))?;
+        }
+        self.messages.read(&mut |line| {
+            if let Ok(message) = serde_json::from_slice(line) {
+                hear(News::Message(message));
+            }
+        })
     }
 
     /// Does what an interrupted run is to do with its jobs.
@@ -290,7 +313,7 @@ impl Wait<'_> {
     }
 
     /// Weighs what Slurm says against what the folder does not say.
-    fn judge(&mut self, watched: &Watched, say: &dyn Fn(String)) -> io::Result<Option<Fate>> {
+    fn judge(&mut self, watched: &Watched, hear: &mut dyn FnMut(News<'_>)) -> io::Result<Option<Fate>> {
         let job = watched.id.as_deref().unwrap_or("?");
         if let Some((gone, what)) = self.slurm.board.away()
             && gone > QUIET
@@ -300,14 +323,14 @@ impl Wait<'_> {
                     "Slurm has not answered for {} s ({what}); the job goes on, and so does the wait",
                     gone.as_secs() / 60 * 60
                 ),
-                say,
+                hear,
             );
         }
         let lost = self.slurm.site.lost_seconds.map_or(LOST, Duration::from_secs);
         let Some(sighting) = &watched.sighting else {
             return match watched.missing_since {
                 Some(since) if since.elapsed() > lost => {
-                    self.gone(format!("Slurm knows nothing of job {job} any more, and it left no word"), say)
+                    self.gone(format!("Slurm knows nothing of job {job} any more, and it left no word"), hear)
                 }
                 _ => Ok(None),
             };
@@ -315,18 +338,18 @@ impl Wait<'_> {
         match sighting.verdict() {
             Verdict::Wait => {
                 if sighting.state == "PENDING" && self.since.elapsed() > QUIET && !sighting.reason.is_empty() {
-                    self.tell(format!("job {job} waits ({})", sighting.reason), say);
+                    self.tell(format!("job {job} waits ({})", sighting.reason), hear);
                 }
                 // Known once, and then no more: forgotten after its end, whose word may be late.
                 match watched.missing_since {
                     Some(since) if since.elapsed() > lost => {
-                        self.gone(format!("job {job} vanished, and left no word"), say)
+                        self.gone(format!("job {job} vanished, and left no word"), hear)
                     }
                     _ => Ok(None),
                 }
             }
             Verdict::Stuck(why) => {
-                self.tell(format!("job {job}: {why}"), say);
+                self.tell(format!("job {job}: {why}"), hear);
                 Ok(None)
             }
             Verdict::Never(why) => {
@@ -338,7 +361,7 @@ impl Wait<'_> {
                     return Ok(None);
                 }
                 self.slurm.board.change(|content| content.cancelled.push(job.to_owned()));
-                self.gone(format!("job {job}: {why}"), say)
+                self.gone(format!("job {job}: {why}"), hear)
             }
             Verdict::Ended => {
                 // Its word may be on the way over a network disk.
@@ -359,7 +382,7 @@ impl Wait<'_> {
                     return Ok(None);
                 }
                 if sighting.state == "TIMEOUT" && self.request.resumes {
-                    return self.gone(format!("job {job}: {why}; it goes on from what it saved"), say);
+                    return self.gone(format!("job {job}: {why}; it goes on from what it saved"), hear);
                 }
                 let more = match sighting.state.as_str() {
                     "OUT_OF_MEMORY" => ": give it more with `resources: { memory: … }`",
@@ -382,19 +405,19 @@ impl Wait<'_> {
     }
 
     /// Submits again what the machine lost, as often as the site allows.
-    fn gone(&mut self, what: String, say: &dyn Fn(String)) -> io::Result<Option<Fate>> {
+    fn gone(&mut self, what: String, hear: &mut dyn FnMut(News<'_>)) -> io::Result<Option<Fate>> {
         let retries = self.slurm.site.retries.unwrap_or(RETRIES);
         let tries = self.placed.note().map_or(1, |note| note.tries);
         if tries > retries {
             return Ok(Some(Fate::Failed(format!("{what} (submitted {tries} times)"))));
         }
-        self.again(&what, true, say)?;
+        self.again(&what, true, hear)?;
         Ok(None)
     }
 
     /// Submits it again; `counts` where that is a retry.
-    fn again(&mut self, why: &str, counts: bool, say: &dyn Fn(String)) -> io::Result<()> {
-        say(format!("{why}: submitted again"));
+    fn again(&mut self, why: &str, counts: bool, hear: &mut dyn FnMut(News<'_>)) -> io::Result<()> {
+        hear(News::Note(format!("{why}: submitted again")));
         self.placed.forget_done()?;
         if !counts && let Some(note) = self.placed.note() {
             self.placed.set_note(&Note { tries: note.tries.saturating_sub(1), ..note })?;
@@ -405,9 +428,9 @@ impl Wait<'_> {
         Ok(())
     }
 
-    fn tell(&mut self, what: String, say: &dyn Fn(String)) {
+    fn tell(&mut self, what: String, hear: &mut dyn FnMut(News<'_>)) {
         if self.told != what {
-            say(what.clone());
+            hear(News::Note(what.clone()));
             self.told = what;
         }
     }

@@ -37,6 +37,7 @@ impl WorkDir {
     pub(super) fn place(base: &Path, run: &RunId, is_command: bool) -> io::Result<Self> {
         fs_err::create_dir_all(base)?;
         attempts::clear(base)?;
+        remove_unfinished(base)?;
         let dir = match jobs(base)?.pop() {
             Some(placed) => placed.0,
             None => base.join(format!("{JOB}{run}")),
@@ -65,8 +66,17 @@ impl WorkDir {
     }
 }
 
-/// The jobs of an action that were handed over whole, oldest first; what is left of others is removed.
+/// The jobs of an action that were handed over whole, oldest first.
 pub(super) fn jobs(base: &Path) -> io::Result<Vec<Placed>> {
+    Ok(placed(base)?.into_iter().filter(Placed::has_job).collect())
+}
+
+/// Removes jobs that were never handed over: their run died before.
+fn remove_unfinished(base: &Path) -> io::Result<()> {
+    placed(base)?.iter().filter(|placed| !placed.has_job()).try_for_each(|placed| fs_err::remove_dir_all(&placed.0))
+}
+
+fn placed(base: &Path) -> io::Result<Vec<Placed>> {
     let mut found = Vec::new();
     let entries = match fs_err::read_dir(base) {
         Ok(entries) => entries,
@@ -76,12 +86,7 @@ pub(super) fn jobs(base: &Path) -> io::Result<Vec<Placed>> {
     for entry in entries {
         let entry = entry?;
         if entry.file_name().to_str().is_some_and(|name| name.starts_with(JOB)) {
-            let placed = Placed(entry.path());
-            if placed.has_job() {
-                found.push(placed);
-            } else {
-                fs_err::remove_dir_all(entry.path())?;
-            }
+            found.push(Placed(entry.path()));
         }
     }
     found.sort();

@@ -39,7 +39,7 @@ pub fn list_page(cache: &Cache, before: Option<&RunId>, words: Option<&str>) -> 
         return Ok(served(&title, &body, false));
     };
     let mut table = Table::new(&["a", "b", "run", "pipeline", "", "began", "took", "ran", "hit", "failed", "given"]);
-    found.iter().for_each(|(id, record)| row(&mut table, id, record.as_ref()));
+    found.iter().for_each(|(id, record)| row(cache, &mut table, id, record.as_ref()));
     body.form("/compare", &table.finish(), "compare a with b");
     if more {
         let words = words.map_or(String::new(), |words| format!("&q={}", encoded(words)));
@@ -48,20 +48,27 @@ pub fn list_page(cache: &Cache, before: Option<&RunId>, words: Option<&str>) -> 
     Ok(served(&title, &body, false))
 }
 
-fn row(table: &mut Table, id: &RunId, record: Option<&RunRecord>) {
+fn row(cache: &Cache, table: &mut Table, id: &RunId, record: Option<&RunRecord>) {
+    let counted = [Outcome::Ran, Outcome::Hit, Outcome::Failed];
     table.row(|row| {
         row.choice("a", id.as_str(), &format!("run {id} as a"));
         row.choice("b", id.as_str(), &format!("run {id} as b"));
         row.link(&format!("/run/{id}"), id.as_str());
-        let Some(run) = record else { return row.sentence("under way, killed, or damaged") };
+        let Some(run) = record else {
+            let Ok(known) = cache.underway(id) else { return row.sentence("damaged") };
+            row.text(&known.pipeline);
+            row.state(if known.lives { "under way" } else { "killed" });
+            row.text(&known.started);
+            row.text("");
+            counted.iter().for_each(|outcome| row.number(&known.count(*outcome).to_string()));
+            return row.sentence("");
+        };
         let count = |outcome| run.steps.iter().filter(|step| step.outcome == outcome).count().to_string();
         row.text(&run.pipeline);
         row.state(run.outcome.word());
         row.text(&run.started);
         row.number(&duration(run.seconds));
-        for outcome in [Outcome::Ran, Outcome::Hit, Outcome::Failed] {
-            row.number(&count(outcome));
-        }
+        counted.iter().for_each(|outcome| row.number(&count(*outcome)));
         row.sentence(&run.profiles.iter().chain(&run.sets).cloned().collect::<Vec<_>>().join(" "));
     });
 }

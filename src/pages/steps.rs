@@ -106,6 +106,6 @@ fn why(step: &StepRecord) -> String {
     match (&step.error, &step.from) {
         (Some(error), _) => error.clone(),
         (None, Some(from)) => format!("made in run {}, in {}", from.run, duration(from.seconds)),
-        (None, None) => step.because.join("; "),
+        (None, None) => step.place.iter().chain(&step.because).cloned().collect::<Vec<_>>().join("; "),
     }
 }

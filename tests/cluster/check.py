@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Stages on a real Slurm of virtual nodes: what each failure does, and that the results stay equal to the bytes.
 
-    python3 tests/cluster/check.py --bin BIN [--part flagship,failures,sweep] [--data ROWS.tsv.gz] [--stages 200]
+    python3 tests/cluster/check.py --bin BIN [--part flagship,failures,accounting,sweep] [--data ROWS.tsv.gz] [--stages 200]
 
-  flagship  the flagship pipeline, genuine rows where --data names them, through Slurm and locally: equal digests, the second run all hits
-  failures  jobs cancelled, out of time and memory, nodes and controllers that die, runs that die or are left: equal digests
-  sweep     many small stages over three nodes: wall time, calls of the controller, processor time of the run
+  flagship    the flagship pipeline, genuine rows where --data names them, through Slurm and locally: equal digests, the second run all hits
+  failures    jobs cancelled, out of time and memory, nodes and controllers that die, runs that die or are left: equal digests
+  accounting  a controller that forgets at once, with slurmdbd and MariaDB behind it, where they are installed
+  sweep       many small stages over three nodes: wall time, calls of the controller, processor time of the run
 
 Needs munged, slurmctld and slurmd (Debian: slurm-wlm, munge). Ends with 1 where anything is not as it should be.
 """
@@ -13,7 +14,10 @@ import argparse
 import json
 import os
 import pathlib
+import pty
+import re
 import resource
+import select
 import shutil
 import signal
 import subprocess
@@ -112,6 +116,9 @@ class Folder:
     def notes(self):
         return [e["message"] for e in self.events if e["event"] == "note"]
 
+    def places(self):
+        return [e["place"] for e in self.events if e["event"] == "placed"]
+
     def submissions(self):
         return sum(e["submissions"] for e in self.events if e["event"] == "slurm")
 
@@ -127,6 +134,39 @@ class Folder:
                     return started.parent, json.loads(started.read_text())
             time.sleep(0.1)
         raise Problem("no job started")
+
+    def at_terminal(self, answer):
+        """Runs it at a terminal, presses Ctrl-C when its job runs, and gives this answer (or presses again); gives the question."""
+        process, terminal = pty.fork()
+        if process == 0:
+            command = [str(word) for word in self.command("slurm", []) if word not in ("--format", "json")]
+            os.execve(command[0], command, self.cluster.env())
+        shown = b""
+
+        def read(until):
+            nonlocal shown
+            end = time.monotonic() + 90
+            while not until():
+                if select.select([terminal], [], [], 0.1)[0]:
+                    try:
+                        shown += os.read(terminal, 1 << 16)
+                    except OSError:
+                        # Its other end was closed.
+                        return
+                expect(time.monotonic() < end, f"at the terminal: {shown[-1500:].decode(errors='replace')}")
+
+        read(lambda: list(self.dir.glob("cache/scratch/*/state/*.checkpoint")))
+        os.write(terminal, b"\x03")
+        read(lambda: b"[L/c]" in shown)
+        question = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", shown).decode(errors="replace").splitlines()
+        read_until = time.monotonic() + 1.5
+        read(lambda: time.monotonic() > read_until)
+        os.write(terminal, b"\x03" if answer is None else answer.encode() + b"\n")
+        read(lambda: False)
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+        expect(code == 130, f"exit code {code}: {shown[-1500:].decode(errors='replace')}")
+        self.shown = shown
+        return next(line.strip() for line in question if "[L/c]" in line)
 
     def wait_for_checkpoint(self, timeout=90):
         end = time.monotonic() + timeout
@@ -196,7 +236,6 @@ class Failures:
         expected = self.folder("time-local", text).run(executor="local").digests()
         folder.run("--set", "time=1m")
         expect(folder.digests() == expected, "the digests are others than of the local run")
-        starts = [note for note in folder.notes() if note.startswith("runs on")]
         resumed = sum("resumed at step" in note for note in folder.notes())
         expect(resumed >= 1, f"never resumed: {folder.notes()}")
         return f"warned, saved, queued again: {resumed} times resumed, {folder.submissions()} submissions"
@@ -230,8 +269,7 @@ class Failures:
         self.equal(folder)
         self.cluster.start_node(number)
         self.cluster.call("scontrol", "update", f"nodename=n{number}", "state=resume")
-        nodes = [note.split()[2] for note in folder.notes() if note.startswith("runs on")]
-        return f"started on {', '.join(nodes)}"
+        return f"started as {', '.join(folder.places())}"
 
     def controller_away(self):
         """slurmctld killed for 15 s while a job runs"""
@@ -295,6 +333,65 @@ class Failures:
         self.equal(folder)
         expect(folder.submissions() == 0, f"{folder.submissions()} submissions")
         return "the job went on, and was taken up"
+
+    def asked_and_left(self):
+        """Ctrl-C at a terminal, answered by `l`"""
+        folder = self.folder("asked-left", TRAINING)
+        question = folder.at_terminal("l")
+        expect(self.cluster.call("squeue", "-h").strip(), "no job is left")
+        folder.run()
+        self.equal(folder)
+        expect(folder.submissions() == 0, f"{folder.submissions()} submissions")
+        return f"{question!r}; the job went on, and was taken up"
+
+    def asked_and_cancelled(self):
+        """Ctrl-C at a terminal, answered by `c`"""
+        folder = self.folder("asked-cancelled", TRAINING)
+        folder.at_terminal("c")
+        folder.all_jobs_end()
+        folder.run()
+        self.equal(folder)
+        expect(any("resumed at step" in note for note in folder.notes()), f"not resumed: {folder.notes()}")
+        return "it saved its state, and resumed from it"
+
+    def asked_and_pressed(self):
+        """Ctrl-C at a terminal, answered by a second Ctrl-C"""
+        folder = self.folder("asked-pressed", TRAINING)
+        folder.at_terminal(None)
+        folder.run()
+        self.equal(folder)
+        return "the run ended at once; the next one gave the same bytes"
+
+    def preempted(self):
+        """another job takes the nodes, and the partition has Slurm queue ours again"""
+        folder = self.folder("preempted", TRAINING)
+        run = folder.start()
+        folder.training()
+        self.urgent_job()
+        folder.finish(run)
+        self.equal(folder)
+        starts = [e["place"] for e in folder.events if e["event"] == "placed" and e["stage"] == "train"]
+        expect(len(starts) > 1, f"it was started once: {starts}")
+        resumed = [note for note in folder.notes() if note.startswith("resumed")]
+        return f"started as {', '.join(starts)}; {resumed[-1] if resumed else 'from the beginning'}"
+
+    def preempted_for_good(self):
+        """another job takes the nodes, and the partition has Slurm end ours"""
+        folder = self.folder("preempted-for-good", TRAINING, SITE + 'partition = "low"\n')
+        run = folder.start()
+        folder.training()
+        self.urgent_job()
+        folder.finish(run)
+        self.equal(folder)
+        told = [note for note in folder.notes() if "submitted again" in note]
+        expect(told, f"nothing was said: {folder.notes()}")
+        resumed = [note for note in folder.notes() if note.startswith("resumed")]
+        return f"{told[0]!r}; {resumed[-1] if resumed else 'from the beginning'}"
+
+    def urgent_job(self):
+        """A job of more importance on all nodes."""
+        script = f"#!/bin/bash\n#SBATCH -p urgent -N {self.cluster.nodes} --exclusive --output=/dev/null\nsleep 4\n"
+        subprocess.run(["sbatch"], input=script, text=True, env=self.cluster.env(), check=True, stdout=subprocess.DEVNULL)
 
     def interrupted_and_cancelled(self):
         """Ctrl-C with --on-interrupt cancel, and the same command again"""
@@ -372,6 +469,39 @@ def failures(args, cluster, work):
     return bad
 
 
+def accounting(args, work):
+    """A cluster of its own with slurmdbd: what the controller has forgotten is asked of `sacct`."""
+    missing = [name for name in ("slurmdbd", "mariadbd") if not shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin")]
+    if missing:
+        print(f"  SKIP {', '.join(missing)} not installed (Debian: apt install slurmdbd mariadb-server)")
+        return 0
+    cluster = Cluster(work / "acct", port=args.base_port + 100, min_job_age=2, accounting=True)
+    cluster.up()
+    try:
+        folder = Folder(args, cluster, work, "accounting", COMMAND, SITE.replace("lost-seconds = 20", "lost-seconds = 120").replace("poll-seconds = 1", "poll-seconds = 8"))
+        run = folder.start("--set", "script=sleep 60")
+        _, started = folder.job()
+        run.send_signal(signal.SIGSTOP)
+        cluster.call("scancel", started["job"])
+        end = time.monotonic() + 90
+        while cluster.call("squeue", "-h", "-t", "all").strip():
+            expect(time.monotonic() < end, "the controller does not forget the job")
+            time.sleep(0.5)
+        run.send_signal(signal.SIGCONT)
+        began = time.monotonic()
+        folder.finish(run, 1)
+        took, error = time.monotonic() - began, folder.error("work")
+        asked = cluster.call("sacct", "-X", "-n", "-P", "-j", started["job"], "-o", "State").strip()
+        good = "cancelled" in error and took < 60 and asked.startswith("CANCELLED")
+        print(f"  {'ok  ' if good else 'BAD '} cancelled, and forgotten by the controller before it was asked: {error!r} after {took:.0f} s; sacct: {asked}")
+        return int(not good)
+    except (Problem, subprocess.TimeoutExpired) as problem:
+        print(f"  BAD  {problem}")
+        return 1
+    finally:
+        cluster.down()
+
+
 def flagship(args, cluster, work):
     text = (ROOT / "pipelines/dream2022.yaml").read_text()
     more = ["--profile", "sample", "--set", f"data={args.data.resolve()}"] if args.data else ["--profile", "demo"]
@@ -415,7 +545,7 @@ def sweep(args, cluster, work):
     return int(ran != args.stages) + int(hits != args.stages)
 
 
-PARTS = {"flagship": flagship, "failures": failures, "sweep": sweep}
+PARTS = {"flagship": flagship, "failures": failures, "accounting": accounting, "sweep": sweep}
 
 
 def main():
@@ -442,7 +572,7 @@ def main():
     try:
         for name in args.part.split(","):
             print(name, flush=True)
-            bad += PARTS[name](args, cluster, work)
+            bad += accounting(args, work) if name == "accounting" else PARTS[name](args, cluster, work)
     finally:
         cluster.down()
     print(f"{bad} problems")

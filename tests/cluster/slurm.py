@@ -4,7 +4,7 @@
     python3 tests/cluster/slurm.py up DIR [--nodes 3] [--base-port 17000]
     python3 tests/cluster/slurm.py down DIR
 
-Needs munged, slurmctld and slurmd (Debian: slurm-wlm, munge), no root, no accounting, no cgroups; all of it listens on the loopback
+Needs munged, slurmctld and slurmd (Debian: slurm-wlm, munge), no root, no cgroups, and accounting only where it is asked for; all of it listens on the loopback
 interface alone. Clients find it by SLURM_CONF=DIR/slurm.conf.
 """
 import argparse
@@ -35,7 +35,7 @@ MailProg=/bin/true
 ProctrackType=proctrack/linuxproc
 TaskPlugin={task}
 JobAcctGatherType=jobacct_gather/none
-AccountingStorageType=accounting_storage/none
+{accounting}
 JobCompType=jobcomp/none
 MpiDefault=none
 SelectType=select/cons_tres
@@ -51,18 +51,38 @@ MessageTimeout=5
 TCPTimeout=2
 SlurmdParameters=config_overrides
 DefMemPerCPU=500
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 NodeName=n[1-{nodes}] NodeHostname=localhost NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} RealMemory=4000 State=UNKNOWN
-PartitionName=debug Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP
+PartitionName=debug Nodes=n[1-{nodes}] Default=YES MaxTime=INFINITE State=UP PriorityTier=5
+PartitionName=low Nodes=n[1-{nodes}] MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
+PartitionName=urgent Nodes=n[1-{nodes}] MaxTime=INFINITE State=UP PriorityTier=10 PreemptMode=OFF
+"""
+DBD = """
+AuthType=auth/munge
+AuthInfo=socket={dir}/run/munge.socket
+DbdHost=localhost
+DbdAddr=127.0.0.1
+DbdPort={port}
+SlurmUser={user}
+StorageType=accounting_storage/mysql
+StorageHost=localhost
+StorageUser=slurm
+StoragePass=slurm
+StorageLoc=slurm_acct_db
+PidFile={dir}/run/slurmdbd.pid
+LogFile={dir}/log/slurmdbd.log
 """
 
 
 class Cluster:
     """The daemons in one folder."""
 
-    def __init__(self, folder, nodes=3, port=17000, cpus=2, min_job_age=300, cgroups=False):
+    def __init__(self, folder, nodes=3, port=17000, cpus=2, min_job_age=300, cgroups=False, accounting=False):
         self.dir = pathlib.Path(folder).resolve()
         self.nodes, self.port, self.cpus, self.min_job_age = nodes, port, cpus, min_job_age
         self.conf = self.dir / "slurm.conf"
+        self.accounting = accounting
         # Limits of memory are the kernel's, and need its older interface here.
         self.cgroups = cgroups and pathlib.Path("/sys/fs/cgroup/memory/cgroup.procs").exists()
 
@@ -82,7 +102,9 @@ class Cluster:
         self.conf.write_text(CONF.format(
             dir=self.dir, user=user, port=self.port, nodes=self.nodes, first=self.port + 1, last=self.port + self.nodes,
             cpus=self.cpus, min_job_age=self.min_job_age, task="task/cgroup" if self.cgroups else "task/none",
-            select="CR_CPU_Memory" if self.cgroups else "CR_CPU"))
+            select="CR_CPU_Memory" if self.cgroups else "CR_CPU",
+            accounting=f"AccountingStorageType=accounting_storage/slurmdbd\nAccountingStorageHost=127.0.0.1\nAccountingStoragePort={self.port + 50}\nAccountingStoragePass={self.dir}/run/munge.socket"
+            if self.accounting else "AccountingStorageType=accounting_storage/none"))
         if self.cgroups:
             (self.dir / "cgroup.conf").write_text(
                 "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\nConstrainRAMSpace=yes\nConstrainSwapSpace=yes\nAllowedSwapSpace=0\n")
@@ -92,10 +114,37 @@ class Cluster:
             ["munged", *force, f"--key-file={key}", f"--socket={self.dir}/run/munge.socket", f"--pid-file={self.dir}/run/munged.pid",
              f"--log-file={self.dir}/munge/munged.log", f"--seed-file={self.dir}/munge/seed"], env=self.with_sbin(),
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if self.accounting:
+            self.start_accounting(user)
         self.start_controller()
         for i in self.numbers():
             self.start_node(i)
         self.wait_idle()
+
+    def start_accounting(self, user):
+        """A database of its own, which listens on a socket alone, and the daemon that keeps what jobs became in it."""
+        data, socket = self.dir / "db", self.dir / "run/db.socket"
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.check_call(["mariadb-install-db", "--no-defaults", f"--user={user}", f"--datadir={data}",
+                               "--auth-root-authentication-method=normal", "--skip-test-db"], **quiet)
+        database = ["mariadbd", "--no-defaults", f"--user={user}", f"--datadir={data}", f"--socket={socket}", "--skip-networking",
+                    f"--pid-file={self.dir}/run/mariadbd.pid"]
+        subprocess.Popen(database, env=self.with_sbin(), start_new_session=True, **quiet)
+        text = ("create database slurm_acct_db; create user slurm@localhost identified by 'slurm'; "
+                "grant all on slurm_acct_db.* to slurm@localhost;")
+        self.until("the database", ["mariadb", "--no-defaults", f"--socket={socket}", "-u", "root", "-e", text])
+        conf = self.dir / "slurmdbd.conf"
+        conf.touch(mode=0o600)
+        conf.write_text(DBD.format(dir=self.dir, user=user, port=self.port + 50))
+        subprocess.check_call(["slurmdbd"], env={**self.with_sbin(), "MYSQL_UNIX_PORT": str(socket)}, **quiet)
+        self.until("slurmdbd", ["sacctmgr", "-i", "add", "cluster", "virtual"])
+
+    def until(self, what, command, seconds=30):
+        end = time.monotonic() + seconds
+        while (done := subprocess.run(command, env=self.env(), capture_output=True, text=True, check=False)).returncode:
+            if time.monotonic() > end:
+                raise RuntimeError(f"{what} does not answer: {done.stdout}{done.stderr}")
+            time.sleep(0.3)
 
     def numbers(self):
         return range(1, self.nodes + 1)
@@ -112,7 +161,7 @@ class Cluster:
     def wait_idle(self, seconds=20):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            states = self.call("sinfo", "-h", "-N", "-o", "%t", "-S", "N").split()
+            states = self.call("sinfo", "-h", "-N", "-p", "debug", "-o", "%t", "-S", "N").split()
             if states == ["idle"] * self.nodes:
                 return
             # Slurm sets a node aside where a job of it took long to die, as those here are made to.
@@ -144,7 +193,7 @@ class Cluster:
     def down(self):
         self.call("scancel", "--me", "--quiet")
         time.sleep(0.5)
-        for name in [f"slurmd.n{i}" for i in self.numbers()] + ["slurmctld", "munged"]:
+        for name in [f"slurmd.n{i}" for i in self.numbers()] + ["slurmctld", "slurmdbd", "mariadbd", "munged"]:
             self.kill(name, signal.SIGTERM)
 
 

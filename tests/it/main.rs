@@ -13,6 +13,7 @@ mod kill;
 mod layers;
 mod leakage;
 mod lineage;
+mod logs;
 mod named;
 mod pages;
 mod ranks;

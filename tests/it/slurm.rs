@@ -65,7 +65,7 @@ impl Site {
     fn start(&self, args: &[&str]) -> Child {
         let mut child = self.command(args).spawn().expect("starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));
-        let runs = out.lines().any(|line| line.expect("text").contains("runs on fake"));
+        let runs = out.lines().any(|line| line.expect("text").contains("\"event\":\"placed\""));
         if runs { child } else { panic!("no job ran: {:?}", child.wait_with_output()) }
     }
 }
@@ -98,12 +98,14 @@ fn jobs_make_what_stages_make_and_hits_need_none() {
     let (code, events) = site.run(&[]);
     assert_eq!((code, Workspace::digests(&events)), (0, expected.clone()), "{events:#?}");
     let branches =
-        events.iter().filter(|e| e["event"] == "note" && e["stage"].as_str().is_some_and(|s| s.starts_with("many")));
+        events.iter().filter(|e| e["event"] == "placed" && e["stage"].as_str().is_some_and(|s| s.starts_with("many")));
     assert_eq!(branches.count(), 3, "each says where it runs");
     let calls = site.ws.read("fake/calls");
     assert_eq!(site.submissions(), 3, "the branches are one array: {calls}");
     let show = site.ws.cistage(&["show"]).stdout;
     assert!(show.contains("Slurm job") && show.contains(" on fake"), "{show}");
+    let runs = site.ws.cistage(&["runs"]).stdout;
+    assert!(runs.contains("  Slurm"), "{runs}");
     assert_eq!(site.ws.cistage(&["shell", "many@k=2", "--", "cat", "../run.sh"]).code, 0, "it can be made again here");
 
     let (code, events) = site.run(&[]);

@@ -1,7 +1,6 @@
 //! Tables of runs and numbers: narrowed, compared, for spreadsheets; and what a machine is told to have.
 
 use crate::workspace::Workspace;
-use serde_json::Value;
 
 const PIPELINE: &str = r#"
 cistage: 1
@@ -13,12 +12,6 @@ stages:
 publish: { out/rows.parquet: b.rows }
 "#;
 
-fn json(ws: &Workspace, args: &[&str]) -> Value {
-    let got = ws.cistage(&[args, &["--format", "json"]].concat());
-    assert_eq!(got.code, 0, "{args:?}: {}", got.stderr);
-    serde_json::from_str(&got.stdout).expect("JSON")
-}
-
 #[test]
 fn numbers_of_two_runs_are_shown_where_they_differ() {
     let ws = Workspace::with(PIPELINE);
@@ -27,14 +20,14 @@ fn numbers_of_two_runs_are_shown_where_they_differ() {
     assert!(alone.code == 2 && alone.stderr.contains("no run of tables before"), "{}", alone.stderr);
     ws.run(&["--set", "rows=200"]);
 
-    let diff = json(&ws, &["metrics", "diff"]);
+    let diff = ws.json(&["metrics", "diff"]);
     let rows = diff["numbers"].as_array().expect("a list").iter().find(|n| n["name"] == "rows").expect("rows differ");
     assert_eq!(
         (&rows["stage"], &rows["old"], &rows["new"], &rows["change"]),
         (&"b".into(), &300.into(), &200.into(), &(-100.0).into())
     );
     let back =
-        json(&ws, &["metrics", "diff", diff["new"].as_str().expect("a run"), diff["old"].as_str().expect("a run")]);
+        ws.json(&["metrics", "diff", diff["new"].as_str().expect("a run"), diff["old"].as_str().expect("a run")]);
     assert!(back["numbers"].as_array().expect("a list").iter().any(|n| n["change"] == 100.0));
     let shown = ws.cistage(&["metrics", "diff"]).stdout;
     assert!(shown.contains("-100") && !shown.contains("dropped"), "{shown}");
@@ -51,7 +44,7 @@ fn no_number_is_lost_or_called_equal_that_is_not() {
          with: { run: 'echo \"{\\\"x\\\": 1}\" > {out.a}; echo \"{\\\"x\\\": 2, \\\"bins.r\\\": {param.v}}\" > {out.b}' }\n",
     );
     ws.run(&[]);
-    let numbers = &json(&ws, &["metrics"])["stages"]["m"];
+    let numbers = &ws.json(&["metrics"])["stages"]["m"];
     assert_eq!((&numbers["a.x"], &numbers["b.x"]), (&1.into(), &2.into()), "{numbers}");
     ws.run(&["--set", "v=2"]);
     let diff = ws.cistage(&["metrics", "diff"]);
@@ -75,7 +68,7 @@ fn runs_are_narrowed_by_pipeline_outcome_day_and_words() {
     );
     assert_eq!(ws.cistage(&["run", "q.yaml"]).code, 1);
 
-    let found = |args: &[&str]| json(&ws, &[&["runs"], args].concat())["runs"].as_array().expect("a list").len();
+    let found = |args: &[&str]| ws.json(&[&["runs"], args].concat())["runs"].as_array().expect("a list").len();
     for (args, runs) in [
         (&[][..], 3),
         (&["--pipeline", "tables"], 2),
@@ -102,19 +95,19 @@ fn runs_are_narrowed_by_pipeline_outcome_day_and_words() {
 fn a_record_that_cant_be_read_hides_no_other() {
     let ws = Workspace::with(PIPELINE);
     ws.run(&[]);
-    let first = json(&ws, &["runs"])["runs"][0]["run"].as_str().expect("a run").to_owned();
+    let first = ws.json(&["runs"])["runs"][0]["run"].as_str().expect("a run").to_owned();
     ws.run(&["--set", "rows=200"]);
-    let second = json(&ws, &["runs"])["runs"][0]["run"].as_str().expect("a run").to_owned();
+    let second = ws.json(&["runs"])["runs"][0]["run"].as_str().expect("a run").to_owned();
     // A folder in place of a record's file, and a file in place of a run's folder.
     fs_err::remove_file(ws.path(&format!("cache/runs/{first}/run.json"))).expect("removes");
     fs_err::create_dir(ws.path(&format!("cache/runs/{first}/run.json"))).expect("makes");
     ws.write("cache/runs/20990101-000000-0000", "");
 
-    let runs = json(&ws, &["runs"]);
+    let runs = ws.json(&["runs"]);
     assert_eq!(runs["runs"].as_array().expect("a list").len(), 1);
     assert_eq!(runs["runs"][0]["run"], second.as_str());
     assert_eq!(runs["unfinished"], serde_json::json!(["20990101-000000-0000", first]));
-    assert_eq!(json(&ws, &["metrics"])["run"], second.as_str());
+    assert_eq!(ws.json(&["metrics"])["run"], second.as_str());
     assert_eq!(ws.cistage(&["audit", "out/rows.parquet"]).code, 0);
     let verify = ws.cistage(&["cache", "verify"]);
     assert!(
@@ -158,7 +151,7 @@ fn curves_are_written_for_tensorboard() {
     );
     ws.write("curves.json", r#"{"curves": {"loss": [4, 2, 1], "epochs": [{"epoch": 1, "loss": 2.5}]}, "rows": 3}"#);
     ws.run(&[]);
-    let written = json(&ws, &["metrics", "--tensorboard", "tb"]);
+    let written = ws.json(&["metrics", "--tensorboard", "tb"]);
     assert_eq!(written["written"][0]["curves"], 2, "{written}");
     let folder = written["written"][0]["folder"].as_str().expect("a folder").to_owned();
     let file = format!("{folder}/events.out.tfevents.0.cistage");
@@ -200,14 +193,14 @@ fn a_plan_says_what_is_known_of_times() {
     assert!(other.trim_end().ends_with(", and 1 stage of unknown time"), "{other}");
     let forced = ws.cistage(&["plan", "p.yaml", "--force", "a"]).stdout;
     assert!(!line(&forced, "a").contains("last"), "{forced}");
-    let stages = json(&ws, &["plan", "p.yaml"]);
+    let stages = ws.json(&["plan", "p.yaml"]);
     assert!(stages["stages"][1]["last_seconds"].as_f64().is_some_and(|seconds| seconds > 0.0), "{stages}");
 }
 
 #[test]
 fn the_machine_and_the_manual_are_described() {
     let ws = Workspace::new();
-    let findings = json(&ws, &["doctor"])["findings"].as_array().expect("a list").clone();
+    let findings = ws.json(&["doctor"])["findings"].as_array().expect("a list").clone();
     let of =
         |what: &str| findings.iter().find(|f| f["what"] == what).unwrap_or_else(|| panic!("{what} in {findings:?}"));
     assert!(of("numeric target")["found"].as_str().is_some_and(|target| target.starts_with("cpu-")));
@@ -215,7 +208,7 @@ fn the_machine_and_the_manual_are_described() {
     assert!(of("cache")["found"].as_str().is_some_and(|found| found.contains("free")));
     assert!(!ws.exists("cache"), "a look makes nothing");
     ws.write("file", "no cache");
-    let findings = json(&ws, &["doctor", "--cache", "file"])["findings"].as_array().expect("a list").clone();
+    let findings = ws.json(&["doctor", "--cache", "file"])["findings"].as_array().expect("a list").clone();
     assert!(findings.iter().any(|f| f["what"] == "cache" && f["verdict"] == "bad"), "{findings:?}");
 
     assert_eq!(ws.cistage(&["man", "pages"]).code, 0);
@@ -254,12 +247,12 @@ fn numbers() -> Workspace {
 #[test]
 fn metrics_of_one_stage_and_of_epochs_by_their_number() {
     let ws = numbers();
-    let all = json(&ws, &["metrics"]);
+    let all = ws.json(&["metrics"]);
     assert_eq!(all["stages"]["compare@x=2"]["curves.epochs.3.loss"], 0.5, "{all}");
-    let branches = json(&ws, &["metrics", "--stage", "compare"]);
+    let branches = ws.json(&["metrics", "--stage", "compare"]);
     let names: Vec<&String> = branches["stages"].as_object().expect("a map").keys().collect();
     assert_eq!(names, ["compare@x=1", "compare@x=2"]);
-    let one = json(&ws, &["metrics", "--stage", "compare@x=2"]);
+    let one = ws.json(&["metrics", "--stage", "compare@x=2"]);
     assert_eq!(one["stages"].as_object().map(serde_json::Map::len), Some(1));
     let none = ws.cistage(&["metrics", "--stage", "compar"]);
     assert!(
@@ -272,7 +265,7 @@ fn metrics_of_one_stage_and_of_epochs_by_their_number() {
 #[test]
 fn a_run_without_numbers_says_why_and_which_one_has_some() {
     let ws = numbers();
-    let with = json(&ws, &["metrics"])["run"].as_str().expect("a run").to_owned();
+    let with = ws.json(&["metrics"])["run"].as_str().expect("a run").to_owned();
     let failed = ws.cistage(&["run", "p.yaml", "--set", "exit=1"]);
     assert_eq!(failed.code, 1, "{}", failed.stderr);
     let said = ws.cistage(&["metrics"]);
@@ -280,9 +273,9 @@ fn a_run_without_numbers_says_why_and_which_one_has_some() {
         format!("no numbers: the run failed before a stage made any; the newest run of n that has some: {with}\n");
     assert_eq!((said.code, said.stderr), (0, note));
     ws.run(&["--force", "first"]);
-    let diff = json(&ws, &["metrics", "diff"]);
+    let diff = ws.json(&["metrics", "diff"]);
     assert_eq!(diff["old"].as_str(), Some(with.as_str()), "the failed run between them has none");
-    let by_end = json(&ws, &["metrics", &with[with.len() - 4..]]);
+    let by_end = ws.json(&["metrics", &with[with.len() - 4..]]);
     assert_eq!(by_end["run"].as_str(), Some(with.as_str()));
     assert_eq!(ws.cistage(&["show", &with[with.len() - 3..]]).code, 2);
 }

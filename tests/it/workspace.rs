@@ -56,6 +56,13 @@ impl Workspace {
         outcome(self.command(args))
     }
 
+    /// What a command that succeeds gives as JSON.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let got = self.cistage(&[args, &["--format", "json"]].concat());
+        assert_eq!(got.code, 0, "{args:?}: {}", got.stderr);
+        serde_json::from_str(&got.stdout).expect("JSON")
+    }
+
     /// Runs `p.yaml` and gives its events.
     pub fn events(&self, args: &[&str]) -> (i32, Vec<Value>) {
         let args: Vec<&str> = ["run", "p.yaml", "--format", "json"].iter().chain(args).copied().collect();

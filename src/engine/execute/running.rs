@@ -6,8 +6,10 @@ use crate::engine::job::{Job, Message};
 use crate::engine::log::Log;
 use crate::engine::placed::Placed;
 use crate::engine::prefix::Prefixes;
+use crate::engine::printed;
 use crate::engine::process;
-use crate::engine::slurm::{Fate, Request, Slurm, Subject};
+use crate::engine::secrets::Secrets;
+use crate::engine::slurm::{Fate, News, Request, Slurm, Subject};
 use crate::engine::work_dir::WorkDir;
 use crate::event::EventKind;
 use crate::stages::StageKind;
@@ -33,7 +35,13 @@ pub(super) struct Ran {
 
 impl Attempt<'_> {
     /// Runs the worker as a child of this process.
-    pub(super) fn run_here(&self, job: &Job, work: &WorkDir, prefixes: &Prefixes<'_>) -> Result<Ran, Stop> {
+    pub(super) fn run_here(
+        &self,
+        job: &Job,
+        work: &WorkDir,
+        prefixes: &Prefixes<'_>,
+        secrets: &Secrets,
+    ) -> Result<Ran, Stop> {
         let step = self.action.step;
         let line = serde_json::to_vec(job).expect("a job is plain data");
         let mut end = None;
@@ -43,13 +51,21 @@ impl Attempt<'_> {
             other => self.pass_on(other),
         };
         let (limit, control) = (Duration::from_secs(step.resources.time), self.control);
+        let printed = printed::of_attempt(&work.dir);
+        // What may hold a secret is seen when it is known to hold none: in the log.
+        let copy = secrets.is_empty().then(|| fs_err::File::create(&printed)).transpose()?;
         let exit = thread::scope(|scope| {
-            // Dropped when the worker has ended, which ends the watch.
+            // Dropped when the worker has ended, which ends the watches.
             let (_ended, watch) = mpsc::channel();
+            let (_over, listen) = mpsc::channel();
+            if copy.is_some() && self.recorder.shows_output() {
+                let (recorder, printed) = (self.recorder, printed);
+                scope.spawn(move || printed::follow(printed, &listen, &|line| recorder.show(&step.name, line)));
+            }
             if !limit.is_zero() {
                 scope.spawn(move || control.stop_after(limit, GRACE, &watch));
             }
-            process::run(&line, &work.dir, control, &mut hear, None)
+            process::run(&line, &work.dir, control, &mut hear, copy)
         })
         .map_err(|e| Stop::from(format!("can't start a worker process for stage `{}`: {e}", step.name)))?;
         Ok(Ran { end, status: exit.status, log: exit.log, cost: exit.cost, out: work.out.clone() })
@@ -79,19 +95,25 @@ impl Attempt<'_> {
         };
         let (ranks, resumes) = (step.kind.stage().ranks(), step.kind.stage().saves_state());
         let request = Request { resources: step.resources, secrets, ranks, resumes };
-        let mut hear = |message: Message| match message {
-            Message::Reached { reached } => {
+        let stage = &step.name;
+        let mut hear = |news: News<'_>| match news {
+            News::Message(Message::Reached { reached }) => {
                 if let Some(started) = placed.started() {
                     prefixes.keep(reached, &placed.out(&started.start));
                 }
             }
-            Message::Done(_) | Message::Failed { .. } => {}
-            other => self.pass_on(other),
+            News::Message(Message::Done(_) | Message::Failed { .. }) => {}
+            News::Message(other) => self.pass_on(other),
+            News::Started(started) => {
+                self.recorder.emit(EventKind::Placed { stage: stage.clone(), place: started.place() });
+            }
+            News::Printed(line) => self.recorder.show(stage, line),
+            News::Note(message) => self.recorder.emit(EventKind::Note { stage: stage.clone(), message }),
         };
-        let say = |message: String| self.recorder.emit(EventKind::Note { stage: step.name.clone(), message });
-        let fate = slurm.see_through(placed, &subject, &request, self.control, &mut hear, &say)?;
+        let follows = self.recorder.shows_output();
+        let fate = slurm.see_through(placed, &subject, &request, self.control, follows, &mut hear)?;
         if let Some(started) = placed.started() {
-            self.place = Some(format!("Slurm job {} on {}", started.job, started.node));
+            self.place = Some(started.place());
         }
         match fate {
             Fate::Left => Err(Stop::Left),
