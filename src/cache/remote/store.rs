@@ -1,12 +1,18 @@
-//! What a shared cache is kept in, as seen from threads that wait: seven verbs, each of bounded time.
+//! What a shared cache is kept in, as seen from threads that wait: a few verbs, each of bounded time.
 //!
-//! Whatever waits asynchronously stays in this file.
+//! Whatever waits asynchronously stays in this file and its folder: `parts` sends large things, `ranges` fetches them.
+
+mod parts;
+mod ranges;
 
 use super::address::Address;
+use super::connect::Opened;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
+pub use parts::{MOST_PARTS, Unsent, Upload};
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};
@@ -75,6 +81,8 @@ pub struct Listed {
 /// An open store; all names begin below a prefix.
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
+    /// The same, where it has uploads that go on after they were cut short.
+    parts: Option<Arc<dyn MultipartStore>>,
     prefix: Path,
     /// Taken when it is dropped: a request that hangs must not hold the program up.
     runtime: Option<Runtime>,
@@ -83,14 +91,13 @@ pub struct Store {
 impl Store {
     /// Opens a store; asks it nothing.
     pub fn open(address: &Address) -> Result<Self, String> {
-        let (store, prefix) = super::connect::connect(address)?;
-        Self::of(store, prefix)
+        Self::of(super::connect::connect(address)?)
     }
 
-    pub(super) fn of(store: Arc<dyn ObjectStore>, prefix: Path) -> Result<Self, String> {
+    pub(super) fn of(Opened { objects, parts, prefix }: Opened) -> Result<Self, String> {
         let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("remote").enable_all().build();
         let runtime = runtime.map_err(|e| format!("can't start threads for the shared cache: {e}"))?;
-        Ok(Self { objects: store, prefix, runtime: Some(runtime) })
+        Ok(Self { objects, parts, prefix, runtime: Some(runtime) })
     }
 
     fn path(&self, name: &str) -> Path {
@@ -104,6 +111,15 @@ impl Store {
         stop: Stop<'_>,
         asked: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
+        self.wait_for(limit, stop, asked)
+    }
+
+    fn wait_for<T, E: From<Fault>>(
+        &self,
+        limit: Duration,
+        stop: Stop<'_>,
+        asked: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let runtime = self.runtime.as_ref().expect("taken by drop alone");
         runtime.block_on(async {
             let (mut asked, end) = (pin!(asked), Instant::now() + limit);
@@ -112,10 +128,10 @@ impl Store {
                     return answer;
                 }
                 if stop() {
-                    return Err(Fault::Stopped);
+                    return Err(Fault::Stopped.into());
                 }
                 if Instant::now() > end {
-                    return Err(Fault::Down(format!("not done within {} s", limit.as_secs())));
+                    return Err(Fault::Down(format!("not done within {} s", limit.as_secs())).into());
                 }
             }
         })
@@ -313,10 +329,10 @@ pub(super) mod tests {
 
     /// A store in memory.
     pub fn in_memory() -> Store {
-        Store::of(Arc::new(InMemory::new()), Path::from("lab")).expect("starts")
+        Store::of(Opened::with_parts(InMemory::new(), Path::from("lab"))).expect("starts")
     }
 
-    const NEVER: Stop<'static> = &|| false;
+    pub const NEVER: Stop<'static> = &|| false;
 
     #[test]
     fn what_is_put_is_there_and_a_new_name_is_given_once() {
