@@ -179,16 +179,9 @@ fn launcher(ranks: u32, device: Device, variable: &dyn Fn(&str) -> Option<String
     let mut words: Vec<String> = if let Some(named) = variable(OVERRIDE) {
         named.split_whitespace().map(ToOwned::to_owned).collect()
     } else if variable("SLURM_JOB_ID").is_some() {
-        let of_device: &[&str] = match device {
-            Device::Cpu => &["--mpi=pmix"],
-            // Ranks that see all GPUs of their node take one each, and NCCL finds the way from one to the other.
-            Device::Cuda(_) => &["--mpi=none", "--gpu-bind=none"],
-        };
-        [&["srun"], of_device, &["--kill-on-bad-exit=1", "--export=ALL"]]
-            .concat()
-            .into_iter()
-            .map(str::to_owned)
-            .collect()
+        // Ranks on GPUs meet without MPI. Which GPUs they see is Slurm's to say: unbound, they might see those of other jobs.
+        let mpi = if device == Device::Cpu { "--mpi=pmix" } else { "--mpi=none" };
+        ["srun", mpi, "--kill-on-bad-exit=1", "--export=ALL"].map(ToOwned::to_owned).to_vec()
     } else {
         // Ranks have threads: bound to one core each they would share it. More ranks than cores are the user's to want.
         ["mpirun", "--oversubscribe", "--bind-to", "none"].map(ToOwned::to_owned).to_vec()
@@ -262,7 +255,7 @@ mod tests {
         let on_gpus = |variables: &[(&str, &str)]| launcher(4, Device::Cuda(0), &with(variables)).join(" ");
         assert_eq!(on_gpus(&[]), words(&[]), "mpirun starts any program");
         let slurm = on_gpus(&[("SLURM_JOB_ID", "7")]);
-        assert_eq!(slurm, "srun --mpi=none --gpu-bind=none --kill-on-bad-exit=1 --export=ALL -n 4");
+        assert_eq!(slurm, "srun --mpi=none --kill-on-bad-exit=1 --export=ALL -n 4");
     }
 
     #[test]
