@@ -77,12 +77,12 @@ impl Nccl {
     fn link(&self) -> MutexGuard<'_, Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    /// Ends this rank's work with the reason where the others can't be reached.
-    fn reached(&self, said: Result<(), String>) {
-        if let Err(why) = said {
-            std::panic::resume_unwind(Box::new(Lost(format!("rank {} lost the others: {why}", self.place.rank))));
-        }
+/// Ends this rank's work with the reason where the others can't be reached.
+fn reached(said: Result<(), String>) {
+    if let Err(why) = said {
+        std::panic::resume_unwind(Box::new(Lost(format!("the other ranks can't be reached: {why}"))));
     }
 }
 
@@ -157,7 +157,7 @@ impl Collective for Nccl {
     }
 
     fn all_gather(&self, send: &[f32], receive: &mut [f32]) {
-        self.reached(self.link().gather(self.place, send, receive));
+        reached(self.link().gather(self.place, send, receive));
     }
 
     fn broadcast(&self, bytes: &mut [u8]) {
@@ -165,7 +165,7 @@ impl Collective for Nccl {
         for bytes in bytes.chunks_mut(ROOM) {
             let own = if self.place.rank == 0 { bytes.to_vec() } else { Vec::new() };
             let count = bytes.len();
-            self.reached(link.talk(&own, 0, bytes, |link, at| {
+            reached(link.talk(&own, 0, bytes, |link, at| {
                 // SAFETY: the memory has room for so many bytes; rank 0's were written there.
                 unsafe {
                     result::broadcast(at as _, at as _, count, u8::KIND, 0, link.comm, link.stream.cu_stream().cast())
