@@ -6,7 +6,7 @@ BIN     := $(or $(CARGO_TARGET_DIR),target)/release/cistage
 DATA    ?= ../shared/data
 
 .DEFAULT_GOAL := help
-.PHONY: help build gpu mpi run test kill-test test-cluster check-gpu check-mpi bench-gpu torture fuzz image check-container lint check-real check-standards check-tensorboard check-pages check-remote check-editor pictures book bench bench-data bench-train bench-mpi bench-orchestrators schema clean-cache
+.PHONY: help build gpu nccl mpi run test kill-test test-cluster check-gpu check-mpi bench-gpu torture fuzz image check-container lint check-real check-standards check-tensorboard check-pages check-remote check-editor pictures book bench bench-data bench-train bench-mpi bench-orchestrators schema clean-cache
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ build: ## the program, in target/release/cistage
 
 gpu: ## the same for NVIDIA GPUs, too: needs the CUDA toolkit (docs/gpu.md)
 	$(CARGO) build --release --locked --features cuda
+
+nccl: ## the same for trainings on several GPUs: needs the CUDA toolkit and NCCL (docs/gpu.md)
+	$(CARGO) build --release --locked --features nccl
 
 mpi: ## the same with MPI, for trainings on several processes: needs mpicc and libclang (docs/mpi.md)
 	$(CARGO) build --release --locked --features mpi

@@ -1,21 +1,30 @@
 //! Processes that work on one stage together: the ranks of a training. The one place that knows whether the program was
-//! built with MPI.
+//! built with MPI, for ranks on processors, and with NCCL, for ranks that have a GPU each.
 //!
-//! What moves is moved by others (MPI; threads in tests); what is added is added here, in the order of the ranks. So a sum
-//! depends neither on who comes first nor on the way that a library chooses for a message.
+//! What moves is moved by others (MPI, NCCL; threads in tests); what is added is added by us, in the order of the ranks. So
+//! a sum depends neither on who comes first nor on the way that a library chooses for a message.
 
+mod adder;
 #[cfg(feature = "mpi")]
 mod mpi;
+#[cfg(feature = "nccl")]
+mod nccl;
+#[cfg(any(feature = "nccl", test))]
+mod place;
+#[cfg(any(feature = "nccl", test))]
+mod rendezvous;
 #[cfg(test)]
 pub mod threads;
 
+pub use adder::{Adder, Piece, pieces};
+
+use crate::device::Device;
+use std::ffi::c_void;
 use std::ops::Range;
+use std::path::Path;
 
 /// The most ranks of one stage.
 pub const MOST_RANKS: u32 = 1024;
-
-/// Numbers that are added at a time: what a sum needs beside its numbers stays within a few MiB.
-const TOGETHER: usize = 1 << 20;
 
 /// Bytes of one message: what MPI counts in an `int`, with much room.
 const MESSAGE: usize = 1 << 28;
@@ -37,9 +46,39 @@ pub trait Collective: Send + Sync {
     /// Gives everyone rank 0's bytes, of a length that all know.
     fn broadcast(&self, bytes: &mut [u8]);
 
+    /// The way between the GPUs of the ranks, where each has one.
+    fn gpus(&self) -> Option<&dyn BetweenGpus> {
+        None
+    }
+
     /// Ends all ranks at once.
     fn abort(&self) -> !;
 }
+
+/// The way between the GPUs of the ranks: numbers move from memory to memory of GPUs. Both calls put their work on a stream
+/// of this rank's GPU and return before it is done.
+pub trait BetweenGpus {
+    /// Sends each rank its part of the numbers at `send`, and receives one of each, in the order of the ranks.
+    ///
+    /// # Safety
+    ///
+    /// Both addresses are those of a part for each rank, in memory of this rank's GPU that outlives the work on `stream`.
+    unsafe fn exchange(&self, send: u64, receive: u64, part: usize, stream: Stream) -> Result<(), String>;
+
+    /// Gives everyone what each rank has in its own part of the numbers at `at`.
+    ///
+    /// # Safety
+    ///
+    /// As of [`BetweenGpus::exchange`].
+    unsafe fn hand_out(&self, at: u64, part: usize, stream: Stream) -> Result<(), String>;
+}
+
+/// A stream of a GPU, as its driver names it.
+pub type Stream = *mut c_void;
+
+/// What a collective panics with when it can't reach the other ranks any more; the text says why.
+#[derive(Debug)]
+pub struct Lost(pub String);
 
 /// One process alone.
 #[derive(Debug, Clone, Copy)]
@@ -112,100 +151,42 @@ impl dyn Collective + '_ {
     }
 }
 
-/// Adds the numbers of all ranks. Its buffers are kept from sum to sum: clearing fresh pages would take longer than adding.
-#[derive(Debug, Default)]
-pub struct Adder {
-    part: Vec<f32>,
-    received: Vec<f32>,
-    padded: Vec<f32>,
-}
-
-impl Adder {
-    /// Adds in the order of the ranks: everyone gets the same bits.
-    ///
-    /// Each rank adds one part of the numbers, which it then hands to all: nobody sends more than twice what there is.
-    pub fn sum(&mut self, together: &dyn Collective, values: &mut [f32]) {
-        let world = together.world();
-        if world == 1 {
-            return;
-        }
-        let Self { part, received, padded } = self;
-        for values in values.chunks_mut((TOGETHER / world).max(1) * world) {
-            let length = values.len().div_ceil(world);
-            received.resize(length * world, 0.0);
-            let whole = values.len() == length * world;
-            if !whole {
-                padded.clear();
-                padded.extend_from_slice(values);
-                padded.resize(length * world, 0.0);
-            }
-            together.all_to_all(if whole { values } else { padded }, received);
-            let (first, others) = received.split_at(length);
-            part.clear();
-            part.extend_from_slice(first);
-            for other in others.chunks_exact(length) {
-                part.iter_mut().zip(other).for_each(|(sum, x)| *sum += x);
-            }
-            if whole {
-                together.all_gather(part, values);
-            } else {
-                together.all_gather(part, padded);
-                values.copy_from_slice(&padded[..values.len()]);
-            }
-        }
-    }
-}
-
 fn share(rank: usize, world: usize, rows: usize) -> Range<usize> {
     rows * rank / world..rows * (rank + 1) / world
 }
 
-/// Why several ranks can't work here, if they can't.
-pub fn missing() -> Option<&'static str> {
-    (!cfg!(feature = "mpi")).then_some("this program was built without MPI: build it with `make mpi` (docs/mpi.md)")
+/// Why several ranks can't work on such a device here, if they can't.
+pub fn missing(device: Device) -> Option<&'static str> {
+    match device {
+        Device::Cpu => (!cfg!(feature = "mpi"))
+            .then_some("this program was built without MPI: build it with `make mpi` (docs/mpi.md)"),
+        Device::Cuda(_) => (!cfg!(feature = "nccl")).then_some(
+            "this program was built without NCCL, by which GPUs talk: build it with `make nccl` (docs/gpu.md), or add \
+             `--device cpu`",
+        ),
+    }
 }
 
-/// Meets the other ranks that were started with this one.
-pub fn meet() -> Result<Box<dyn Collective>, String> {
-    #[cfg(feature = "mpi")]
-    return mpi::Mpi::start().map(|mpi| Box::new(mpi) as Box<dyn Collective>);
-    #[cfg(not(feature = "mpi"))]
-    Err(missing().unwrap_or_default().to_owned())
+/// Meets the other ranks that were started with this one; gives this rank's device, too. With GPUs, `device` is the first
+/// that ranks take on each node, and they meet in `folder`, which all of them see.
+#[cfg_attr(not(feature = "nccl"), expect(unused_variables, reason = "MPI's launcher brings ranks together itself"))]
+pub fn meet(device: Device, folder: &Path) -> Result<(Box<dyn Collective>, Device), String> {
+    match device {
+        #[cfg(feature = "mpi")]
+        Device::Cpu => Ok((Box::new(mpi::Mpi::start()?), device)),
+        #[cfg(feature = "nccl")]
+        Device::Cuda(first) => {
+            let (nccl, number) = nccl::Nccl::start(first, folder)?;
+            Ok((Box::new(nccl), Device::Cuda(number)))
+        }
+        #[cfg(not(all(feature = "mpi", feature = "nccl")))]
+        _ => Err(missing(device).unwrap_or_default().to_owned()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::seed::{Seed, normal};
-
-    /// What each rank brings.
-    fn numbers(world: usize, length: usize) -> Vec<Vec<f32>> {
-        let mut rng = Seed(3).rng("test");
-        (0..world).map(|_| (0..length).map(|_| (1e3 * normal(&mut rng)) as f32).collect()).collect()
-    }
-
-    #[test]
-    fn sums_are_made_in_the_order_of_the_ranks_whoever_comes_first() {
-        for (world, length) in [(2, 10), (3, 10), (3, 2), (4, 0), (4, 999), (3, TOGETHER + 5), (7, 1)] {
-            let brought = numbers(world, length);
-            let in_order = |i: usize| brought[1..].iter().fold(brought[0][i], |sum, values| sum + values[i]);
-            let expected: Vec<f32> = (0..length).map(in_order).collect();
-            for late in 0..world.min(3) {
-                let sums = threads::with_ranks(world, |ranks| {
-                    if ranks.rank() == late {
-                        std::thread::sleep(std::time::Duration::from_millis(5));
-                    }
-                    let (mut adder, mut values) = (Adder::default(), vec![1.0; 7]);
-                    adder.sum(ranks, &mut values);
-                    assert_eq!(values, [world as f32; 7]);
-                    values.clone_from(&brought[ranks.rank()]);
-                    adder.sum(ranks, &mut values);
-                    values
-                });
-                assert!(sums.iter().all(|sum| *sum == expected), "{world} ranks, {length} numbers");
-            }
-        }
-    }
 
     #[test]
     fn shares_lie_side_by_side_and_come_back_in_their_order() {

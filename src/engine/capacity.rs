@@ -1,8 +1,9 @@
 //! What this machine offers to stages.
 
-use super::{EngineError, RunOptions, run};
+use super::{EngineError, RunOptions, ranks, run};
 use crate::collective;
 use crate::device::Device;
+use crate::model::device;
 use crate::pipeline::{Plan, Step};
 use crate::site::Executor;
 use crate::stage::Resources;
@@ -61,16 +62,16 @@ impl Capacity {
             })
             .collect();
         for step in plan.steps.iter().filter(|step| step.kind.stage().ranks() > 1) {
-            let ranks = step.kind.stage().ranks();
+            let (count, device) = (step.kind.stage().ranks(), step.device.unwrap_or_default());
+            let local = run::place(step, options) == Executor::Local;
             // Nodes may have a program of their own.
-            let here = run::place(step, options) == Executor::Local || options.slurm.program.is_none();
-            if let Some(why) = collective::missing().filter(|_| here) {
-                problems.push(at(step, format!("wants {ranks} ranks: {why}")));
-            } else if step.device.is_some_and(|device| device != Device::Cpu) {
-                problems.push(at(
-                    step,
-                    format!("wants {ranks} ranks, which train on processors alone: add `--device cpu`"),
-                ));
+            let here = local || options.slurm.program.is_none();
+            if let Some(why) = collective::missing(device).filter(|_| here) {
+                problems.push(at(step, format!("wants {count} ranks: {why}")));
+            } else if let (Device::Cuda(first), true) = (device, local)
+                && let Some(what) = ranks::too_few_gpus(count, first, device::gpus().map_or(0, <[_]>::len))
+            {
+                problems.push(at(step, what));
             }
         }
         if problems.is_empty() { Ok(()) } else { Err(EngineError::Input(problems.join("\n"))) }

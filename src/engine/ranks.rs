@@ -1,12 +1,13 @@
-//! Several processes that share one stage: a worker starts them with an MPI launcher, hands on what the first of them says,
-//! and tells which of them failed.
+//! Several processes that share one stage: a worker starts them with a launcher, hands on what the first of them says, and
+//! tells which of them failed.
 //!
-//! They meet in a folder of the attempt: the job, a file that asks them to stop, and what a rank says that fails and is not
-//! the first. That needs nothing of the launcher but to start processes and to end all of them when one dies.
+//! They meet in a folder of the attempt: the job, a file that asks them to stop, what a rank says that fails and is not the
+//! first, and how ranks on GPUs find each other (`collective/rendezvous.rs`). That needs nothing of the launcher but to start processes and to end all of them when one dies.
 
 use super::job::{Failure, Job, Made, Message};
 use super::log::Log;
 use super::worker::Lines;
+use crate::device::Device;
 use crate::stage::{Sink, StageError};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -30,6 +31,10 @@ impl Meeting {
     /// The meeting whose job file this is.
     pub(super) fn of_job(job: &Path) -> Self {
         Self(job.parent().unwrap_or(Path::new(".")).to_owned())
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.0
     }
 
     fn job(&self) -> PathBuf {
@@ -81,7 +86,7 @@ pub(super) fn launch(job: &Job, ranks: u32, sink: &Lines) -> Result<Made, StageE
     let shared = Job { threads, lifeline: false, engine: None, ..job.clone() };
     fs_err::write(meeting.job(), serde_json::to_vec(&shared).expect("a job is plain data"))?;
 
-    let words = launcher(ranks, &variable);
+    let words = launcher(ranks, job.device, &variable);
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]).arg(std::env::current_exe()?).arg("rank").arg(meeting.job());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -92,7 +97,8 @@ pub(super) fn launch(job: &Job, ranks: u32, sink: &Lines) -> Result<Made, StageE
     }
     let child = command.spawn().map_err(|error| {
         StageError::Input(format!(
-            "{ranks} ranks need an MPI launcher, and `{}` can't be started: {error}; {OVERRIDE} may name another",
+            "{ranks} ranks need a launcher: `srun` within an allocation of Slurm, else `mpirun` of Open MPI; and `{}` can't be \
+             started: {error}; {OVERRIDE} may name another",
             words[0]
         ))
     })?;
@@ -169,17 +175,29 @@ fn copied(mut from: impl Read) -> Log {
 }
 
 /// What starts so many ranks: what the user names, `srun` within an allocation of Slurm, else `mpirun`.
-fn launcher(ranks: u32, variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
+fn launcher(ranks: u32, device: Device, variable: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
     let mut words: Vec<String> = if let Some(named) = variable(OVERRIDE) {
         named.split_whitespace().map(ToOwned::to_owned).collect()
     } else if variable("SLURM_JOB_ID").is_some() {
-        ["srun", "--mpi=pmix", "--kill-on-bad-exit=1", "--export=ALL"].map(ToOwned::to_owned).to_vec()
+        // Ranks on GPUs meet without MPI. Which GPUs they see is Slurm's to say: unbound, they might see those of other jobs.
+        let mpi = if device == Device::Cpu { "--mpi=pmix" } else { "--mpi=none" };
+        ["srun", mpi, "--kill-on-bad-exit=1", "--export=ALL"].map(ToOwned::to_owned).to_vec()
     } else {
         // Ranks have threads: bound to one core each they would share it. More ranks than cores are the user's to want.
         ["mpirun", "--oversubscribe", "--bind-to", "none"].map(ToOwned::to_owned).to_vec()
     };
     words.extend(["-n".to_owned(), ranks.to_string()]);
     words
+}
+
+/// Why ranks can't have a GPU each, from this one on, if all of them are started on a machine with so many.
+pub(super) fn too_few_gpus(ranks: u32, first: u8, gpus: usize) -> Option<String> {
+    let variable = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let elsewhere = variable(OVERRIDE) || variable("SLURM_JOB_ID");
+    (!elsewhere && ranks as usize + usize::from(first) > gpus).then(|| {
+        let here = if gpus == 1 { "is 1 GPU".to_owned() } else { format!("are {gpus} GPUs") };
+        format!("has {ranks} ranks, which want a GPU each from cuda:{first} on, and there {here}")
+    })
 }
 
 /// The threads of each rank: its part of what the stage was given, or what Slurm gives each task.
@@ -230,10 +248,14 @@ mod tests {
 
     #[test]
     fn ranks_are_started_by_what_is_there() {
-        let words = |variables: &[(&str, &str)]| launcher(4, &with(variables)).join(" ");
+        let words = |variables: &[(&str, &str)]| launcher(4, Device::Cpu, &with(variables)).join(" ");
         assert_eq!(words(&[]), "mpirun --oversubscribe --bind-to none -n 4");
         assert_eq!(words(&[("SLURM_JOB_ID", "7")]), "srun --mpi=pmix --kill-on-bad-exit=1 --export=ALL -n 4");
         assert_eq!(words(&[("SLURM_JOB_ID", "7"), (OVERRIDE, "mpiexec  -hosts a,b")]), "mpiexec -hosts a,b -n 4");
+        let on_gpus = |variables: &[(&str, &str)]| launcher(4, Device::Cuda(0), &with(variables)).join(" ");
+        assert_eq!(on_gpus(&[]), words(&[]), "mpirun starts any program");
+        let slurm = on_gpus(&[("SLURM_JOB_ID", "7")]);
+        assert_eq!(slurm, "srun --mpi=none --kill-on-bad-exit=1 --export=ALL -n 4");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::job::{Failure, Job, Made, Message};
 use super::ranks::{self, Meeting};
-use crate::collective::{Collective, Single};
+use crate::collective::{self, Collective, Lost, Single};
 use crate::huge_pages;
 use crate::model::device::target;
 use crate::stage::{Reached, Resources, Sink, StageContext, StageError};
@@ -23,23 +23,28 @@ const PROGRESS: Duration = Duration::from_millis(100);
 /// Runs one job file, or the job that is the first line of standard input (`-`): the body of the hidden command `worker`.
 pub fn worker(job: &Path) -> u8 {
     let Ok(sink) = Lines::new() else { return 1 };
-    let message = outcome(|| work(job, &sink, None));
+    let message = outcome(|| work(read(job)?, &sink, None));
     let failed = matches!(message, Message::Failed { .. });
     sink.say(&message);
     u8::from(failed)
 }
 
-/// Runs one job file as one of several ranks, which an MPI launcher started: the body of the hidden command `rank`.
+/// Runs one job file as one of several ranks, which a launcher started: the body of the hidden command `rank`.
 pub fn rank(job: &Path) -> u8 {
     let Ok(mut sink) = Lines::new() else { return 1 };
-    let together = match crate::collective::meet() {
-        Ok(together) => together,
+    let meeting = Meeting::of_job(job);
+    let met = read(job).map_err(|error| error.to_string()).and_then(|job| {
+        let (together, device) = collective::meet(job.device, meeting.folder())?;
+        Ok((together, Job { device, ..job }))
+    });
+    let (together, job) = match met {
+        Ok(met) => met,
         Err(message) => {
             sink.say(&Message::Failed { why: Failure::Failed, message });
             return 1;
         }
     };
-    let (rank, meeting) = (together.rank(), Meeting::of_job(job));
+    let rank = together.rank();
     // The word for SIGTERM, which launchers of MPI do not hand on as it is.
     sink.stop = (rank == 0).then(|| meeting.stop());
     sink.quiet = rank > 0;
@@ -68,6 +73,9 @@ fn outcome(work: impl FnOnce() -> Result<Made, StageError>) -> Message {
             Message::Failed { why: Failure::Cancelled, message: StageError::Cancelled.to_string() }
         }
         Err(panic) => {
+            if let Some(Lost(message)) = panic.downcast_ref() {
+                return Message::Failed { why: Failure::Failed, message: message.clone() };
+            }
             let said = panic.downcast_ref::<String>().map(String::as_str);
             let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
             Message::Failed { why: Failure::Failed, message: format!("internal error, please report it: {said}") }
@@ -75,16 +83,20 @@ fn outcome(work: impl FnOnce() -> Result<Made, StageError>) -> Message {
     }
 }
 
-/// Does the work, alone or as one of several ranks.
-fn work(job: &Path, sink: &Lines, together: Option<&dyn Collective>) -> Result<Made, StageError> {
+/// Reads a job file, or the first line of standard input.
+fn read(job: &Path) -> Result<Job, StageError> {
     let mut text = Vec::new();
     if job == Path::new("-") {
         std::io::stdin().lock().read_until(b'\n', &mut text)?;
     } else {
         text = fs_err::read(job)?;
     }
-    let job: Job = serde_json::from_slice(&text)
-        .map_err(|e| StageError::Failed(format!("{} is not a job of this version: {e}", job.display())))?;
+    serde_json::from_slice(&text)
+        .map_err(|e| StageError::Failed(format!("{} is not a job of this version: {e}", job.display())))
+}
+
+/// Does the work, alone or as one of several ranks.
+fn work(job: Job, sink: &Lines, together: Option<&dyn Collective>) -> Result<Made, StageError> {
     leave_the_terminal();
     if job.lifeline {
         die_with_the_run();

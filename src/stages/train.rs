@@ -310,19 +310,18 @@ impl Train {
         let world = ctx.together.world();
         if world != self.ranks as usize {
             let (ranks, first) = (self.ranks, "the launcher started them each by itself");
-            return Err(StageError::Failed(format!(
-                "{world} of {ranks} ranks met: {first}; it has to belong to the MPI library that the program was built with"
-            )));
-        }
-        if world > 1 && ctx.device != Device::Cpu {
-            return Err(StageError::Input("several ranks train on processors alone: add `--device cpu`".to_owned()));
+            let wanted = match ctx.device {
+                Device::Cpu => "it has to belong to the MPI library that the program was built with",
+                Device::Cuda(_) => "it has to be srun, mpirun of Open MPI, or set what torchrun sets",
+            };
+            return Err(StageError::Failed(format!("{world} of {ranks} ranks met: {first}; {wanted}")));
         }
         let here = target(ctx.device);
         let first = String::from_utf8_lossy(&ctx.together.of_first(here.clone().into_bytes())).into_owned();
         let differs = here != first;
         if ctx.together.any(differs) {
             return Err(StageError::Failed(format!(
-                "the ranks run on processors of different kinds (rank {}: {here}, rank 0: {first}): the bytes would not be \
+                "the ranks compute on hardware of different kinds (rank {}: {here}, rank 0: {first}): the bytes would not be \
                  those that the key stands for",
                 ctx.together.rank()
             )));

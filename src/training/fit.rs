@@ -274,8 +274,8 @@ impl<'a> Training<'a> {
             let talk = self.make_step(batch, watch)?;
             if let Some(pace) = clock.tick(batch.len(), began.elapsed(), talk) {
                 watch.speed(self.course.step, pace.rows);
-                if self.together.world() > 1 {
-                    watch.talk(self.course.step, pace.waited, pace.summed);
+                if let Some([waited, summed]) = pace.talk {
+                    watch.talk(self.course.step, waited, summed);
                 }
             }
             if let Some(checkpoints) = checkpoints.as_deref_mut().filter(|checkpoints| checkpoints.is_due()) {
@@ -317,7 +317,7 @@ impl<'a> Training<'a> {
     }
 
     /// One optimiser step; after an error nothing has changed.
-    fn make_step(&mut self, rows: &[usize], watch: &mut dyn Watch) -> Result<Talk, FitError> {
+    fn make_step(&mut self, rows: &[usize], watch: &mut dyn Watch) -> Result<Option<Talk>, FitError> {
         let step = self.course.step + 1;
         let labels = self.options.labels;
         let share = self.together.share(rows.len());
@@ -379,32 +379,34 @@ fn deviation(values: &[f64]) -> f64 {
 struct Clock {
     rates: Vec<f64>,
     spent: Duration,
-    talk: Talk,
+    talk: Option<Talk>,
 }
 
 /// What about a second of steps came to.
 struct Pace {
     /// A second, by the median step.
     rows: f64,
-    /// Shares of the time.
-    waited: f64,
-    summed: f64,
+    /// Shares of the time: waited for the last rank, and spent on sums.
+    talk: Option<[f64; 2]>,
 }
 
 impl Clock {
-    fn tick(&mut self, rows: usize, took: Duration, talk: Talk) -> Option<Pace> {
+    fn tick(&mut self, rows: usize, took: Duration, talk: Option<Talk>) -> Option<Pace> {
         self.rates.push(rows as f64 / took.as_secs_f64().max(1e-9));
         self.spent += took;
-        self.talk.waited += talk.waited;
-        self.talk.summed += talk.summed;
+        if let Some(talk) = talk {
+            let all = self.talk.get_or_insert_default();
+            all.waited += talk.waited;
+            all.summed += talk.summed;
+        }
         if self.spent < Duration::from_secs(1) {
             return None;
         }
         let mut rates = std::mem::take(&mut self.rates);
         let share = |part: Duration| part.as_secs_f64() / self.spent.as_secs_f64();
-        let (waited, summed) = (share(self.talk.waited), share(self.talk.summed));
-        (self.spent, self.talk) = (Duration::ZERO, Talk::default());
+        let talk = self.talk.take().map(|talk| [share(talk.waited), share(talk.summed)]);
+        self.spent = Duration::ZERO;
         rates.sort_by(f64::total_cmp);
-        Some(Pace { rows: rates[rates.len() / 2], waited, summed })
+        Some(Pace { rows: rates[rates.len() / 2], talk })
     }
 }

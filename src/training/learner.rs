@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 pub struct Slope {
     pub loss: f64,
     pub norm: f64,
-    pub talk: Talk,
+    /// Of ranks on processors: on GPUs nobody waits to look at a clock.
+    pub talk: Option<Talk>,
 }
 
 /// The time that ranks spend on each other in one step.
@@ -93,17 +94,16 @@ impl Learner for OnProcessor<'_> {
         } else {
             self.engine.step(&self.parameters, part, loss, key, &self.gradient)?
         };
-        let mut talk = Talk::default();
         let began = Instant::now();
         let loss = together.each(loss as f32).into_iter().map(f64::from).sum::<f64>();
-        talk.waited = began.elapsed();
+        let waited = began.elapsed();
         if !loss.is_finite() {
-            return Ok(Slope { loss, norm: f64::NAN, talk });
+            return Ok(Slope { loss, norm: f64::NAN, talk: None });
         }
         let mut gradient = self.gradient.lock().expect("no pass panicked");
         let began = Instant::now();
         self.adder.sum(together, &mut gradient);
-        talk.summed = began.elapsed();
+        let talk = (together.world() > 1).then(|| Talk { waited, summed: began.elapsed() });
         Ok(Slope { loss, norm: optimizer::gradient_norm(layout, &gradient), talk })
     }
 
@@ -158,20 +158,23 @@ impl Learner for OnGpu {
         &self.bert
     }
 
-    /// A GPU trains by itself: several ranks on GPUs are refused before.
     fn look(
         &mut self,
-        Part { rows, targets, .. }: Part,
+        Part { rows, targets, of }: Part,
         loss: Loss,
         key: StepKey,
-        _together: &dyn Collective,
+        together: &dyn Collective,
     ) -> Result<Slope, ModelError> {
         let delta = match loss {
             Loss::Mse => None,
             Loss::Huber { delta } => Some(delta as f32),
         };
-        let (loss, norm) = self.gpu().gradient(&rows, &targets, delta, key)?;
-        Ok(Slope { loss, norm, talk: Talk::default() })
+        let mut gpu = self.gpu();
+        gpu.gradient(&rows, &targets, of, delta, key)?;
+        // The loss goes along: where it is no number on one rank, it is none on all of them.
+        gpu.sum(together)?;
+        let (loss, norm) = gpu.measure()?;
+        Ok(Slope { loss, norm, talk: None })
     }
 
     fn update(&mut self, norm: f64, rate: f64) -> Result<(), ModelError> {

@@ -27,7 +27,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("signature", &[], &[]),
     ("site", &[], &[]),
     ("huge_pages", &[], &[]),
-    ("collective", &[], &[]),
+    ("collective", &[], &["device"]),
     ("artifact", RANK_0, &[]),
     ("action", RANK_0, &["artifact"]),
     ("event", RANK_0, &["artifact", "action"]),
@@ -54,12 +54,18 @@ const ONE_PLACE: &[(&[&str], &[&str], &str)] = &[
     ),
     (&["tokio::"], &["cache/remote/store.rs", "cache/remote/store/"], "the rest of the program has no async runtime"),
     (&["serde_yaml::", "saphyr_parser::"], &["pipeline.rs", "pipeline/"], "YAML ends at the pipeline's border"),
-    (&["feature = \"mpi\""], &["collective.rs"], "everything else asks it"),
+    (&["feature = \"mpi\"", "feature = \"nccl\""], &["collective.rs"], "everything else asks it"),
     (
         &["use mpi::", "mpi::initialize"],
         &["collective/mpi.rs"],
         "what is added is added in one place, in the order of the ranks",
     ),
+    (
+        &["cudarc::nccl", "nccl::Nccl"],
+        &["collective.rs", "collective/nccl.rs"],
+        "GPUs talk by one library, in one place",
+    ),
+    (&["cudarc::"], &["model/device/cuda/", "collective/nccl.rs"], "what talks to the driver can be replaced"),
     (&["feature = \"cuda\""], &["model/device.rs"], "one file decides where tensors live"),
     (&["print!(", "println!(", "dbg!("], &["cli.rs", "cli/"], "everything else reports through events"),
 ];

@@ -76,6 +76,17 @@ fn without_mpi_a_plan_with_ranks_is_refused_before_anything_runs() {
 }
 
 #[test]
+fn ranks_on_gpus_are_refused_by_a_program_that_has_no_way_between_them() {
+    if cfg!(feature = "cuda") {
+        return;
+    }
+    let ws = Workspace::with(PIPELINE);
+    let got = ws.cistage(&["run", "p.yaml", "--device", "cuda"]);
+    assert_eq!(got.code, 2, "{}", got.stderr);
+    assert!(got.stderr.contains("`make nccl`"), "{}", got.stderr);
+}
+
+#[test]
 fn one_rank_has_the_key_of_a_training_that_says_nothing_of_ranks() {
     let key = |pipeline: &str, ranks: &str| {
         let ws = Workspace::with(pipeline);

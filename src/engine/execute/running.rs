@@ -2,6 +2,7 @@
 
 use super::{Attempt, Stop};
 use crate::action::Cost;
+use crate::device::Device;
 use crate::engine::job::{Job, Message};
 use crate::engine::log::Log;
 use crate::engine::placed::Placed;
@@ -94,7 +95,8 @@ impl Attempt<'_> {
             _ => Vec::new(),
         };
         let (ranks, resumes) = (step.kind.stage().ranks(), step.kind.stage().saves_state());
-        let request = Request { resources: step.resources, secrets, ranks, resumes };
+        let on_gpu = step.device.is_some_and(|device| device != Device::Cpu);
+        let request = Request { resources: step.resources, secrets, ranks, on_gpu, resumes };
         let stage = &step.name;
         let mut hear = |news: News<'_>| match news {
             News::Message(Message::Reached { reached }) => {

@@ -15,6 +15,8 @@ pub(in crate::engine) struct Request {
     pub secrets: Vec<String>,
     /// Processes that share it.
     pub ranks: u32,
+    /// It computes on a GPU; each of several ranks on one of its own.
+    pub on_gpu: bool,
     /// It saves its state when it is told that its time is nearly over.
     pub resumes: bool,
 }
@@ -82,8 +84,13 @@ impl Request {
             (0, Some(memory)) => options.push(format!("--mem={memory}")),
             (memory, _) => options.push(format!("--mem={}M", memory.div_ceil(1 << 20))),
         }
-        if let gpus @ 1.. = gpus.max(site.gpus.unwrap_or(0)) {
-            options.push(format!("--gres=gpu:{gpus}"));
+        match gpus.max(site.gpus.unwrap_or(0)) {
+            // Tasks lie on nodes as Slurm likes: each takes its GPUs along.
+            gpus if self.on_gpu && self.ranks > 1 => {
+                options.push(format!("--gpus-per-task={}", gpus.div_ceil(self.ranks).max(1)));
+            }
+            0 => {}
+            gpus => options.push(format!("--gres=gpu:{gpus}")),
         }
         match (time, &site.time) {
             (0, None) => {}
@@ -122,7 +129,7 @@ mod tests {
     use super::*;
 
     fn request(resources: Resources) -> Request {
-        Request { resources, secrets: vec!["TOKEN".to_owned()], ranks: 1, resumes: true }
+        Request { resources, secrets: vec!["TOKEN".to_owned()], ranks: 1, on_gpu: false, resumes: true }
     }
 
     #[test]
@@ -159,6 +166,20 @@ mod tests {
         let text = four.script("n", "c", &[Path::new("/a")], &site::Slurm::default(), Path::new("/bin/cistage"));
         assert!(text.contains("--ntasks=4\n") && text.contains("--cpus-per-task=3\n"), "{text}");
         assert!(!text.contains("--nodes"), "{text}");
+    }
+
+    #[test]
+    fn ranks_on_gpus_have_one_each_and_more_where_the_stage_says_so() {
+        let asks = |gpus: u32, on_gpu: bool, site: Option<u32>| {
+            let four = Request { ranks: 4, on_gpu, ..request(Resources { gpus, ..Resources::ONE_CPU }) };
+            let options = four.options("n", "c", 1, &site::Slurm { gpus: site, ..site::Slurm::default() });
+            options.into_iter().filter(|option| option.contains("gpu")).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(asks(0, true, None), "--gpus-per-task=1");
+        assert_eq!(asks(4, true, Some(1)), "--gpus-per-task=1");
+        assert_eq!(asks(6, true, None), "--gpus-per-task=2");
+        assert_eq!(asks(0, false, None), "");
+        assert_eq!(asks(2, false, None), "--gres=gpu:2");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A program that was not built for GPUs: has what `cuda.rs` has, and no value of it.
 
 use super::GpuModel;
+use crate::collective::Collective;
 use crate::device::Device;
 use crate::model::bert::StepKey;
 use crate::model::{Batch, Bert, ModelError};
@@ -8,8 +9,9 @@ use std::convert::Infallible;
 use std::ops::Range;
 
 pub fn gpus() -> Result<Vec<GpuModel>, String> {
-    Err("this program was built for processors alone; `make gpu` builds one for NVIDIA GPUs, too (docs/gpu.md)"
-        .to_owned())
+    let words = "this program was built for processors alone; `make gpu` builds one for NVIDIA GPUs, too, `make nccl` one \
+                 whose trainings may take several (docs/gpu.md)";
+    Err(words.to_owned())
 }
 
 /// A model on a GPU.
@@ -37,9 +39,18 @@ impl Gpu {
         &mut self,
         _batch: &Batch,
         _targets: &[f32],
+        _of: usize,
         _huber_delta: Option<f32>,
         _key: StepKey,
-    ) -> Result<(f64, f64), ModelError> {
+    ) -> Result<(), ModelError> {
+        match self.0 {}
+    }
+
+    pub fn sum(&mut self, _together: &dyn Collective) -> Result<(), ModelError> {
+        match self.0 {}
+    }
+
+    pub fn measure(&self) -> Result<(f64, f64), ModelError> {
         match self.0 {}
     }
 

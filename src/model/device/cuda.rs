@@ -9,12 +9,14 @@ mod driver;
 mod forward;
 mod pass;
 mod product;
+mod sum;
 
 use super::super::bert::StepKey;
 use super::super::{Batch, Bert, ModelError};
+use crate::collective::MOST_RANKS;
 use crate::device::Device;
 use arena::Arena;
-use driver::{Arg, Driver, Memory, Threads};
+use driver::{Arg, Driver, Floats, Memory, Threads};
 use pass::Pass;
 use product::{Kind, Side, Sizes};
 use std::ops::Range;
@@ -38,11 +40,30 @@ pub struct Gpu {
 /// What training keeps beside the parameters.
 #[derive(Debug)]
 struct Training {
-    gradient: Memory,
+    /// The gradient, the loss, and room for what the last piece of a sum over ranks is filled up with.
+    numbers: Memory,
     first: Memory,
     second: Memory,
     /// The gradient's sum of squares as f64, the loss, and partial sums.
     results: Memory,
+    /// What other ranks send; of a GPU alone, nothing.
+    received: Option<Memory>,
+}
+
+impl Training {
+    fn gradient(&self) -> Floats {
+        self.numbers.floats.part(&(0..self.first.floats.len))
+    }
+
+    fn loss(&self) -> Floats {
+        let at = self.first.floats.len;
+        self.numbers.floats.part(&(at..at + 1))
+    }
+
+    /// What ranks add up: the gradient, and the loss behind it.
+    fn summed(&self) -> Floats {
+        self.numbers.floats.part(&(0..self.first.floats.len + 1))
+    }
 }
 
 /// Numbers of `Training::results` before the partial sums.
@@ -104,33 +125,46 @@ impl Gpu {
         self.driver.download(outputs)
     }
 
-    /// The mean loss of a batch (squared error, or Huber's with this delta) and the norm of its gradient, which stays here.
+    /// Has the GPU compute what rows add to the mean loss of a batch of so many (squared error, or Huber's with this delta),
+    /// and the gradient of that. Both stay there, and [`Gpu::measure`] tells of them.
     pub fn gradient(
         &mut self,
         batch: &Batch,
         targets: &[f32],
+        of: usize,
         huber_delta: Option<f32>,
         key: StepKey,
-    ) -> Result<(f64, f64), ModelError> {
+    ) -> Result<(), ModelError> {
         self.start_training()?;
         let training = self.training.as_ref().expect("just started");
-        let (gradient, results) = (training.gradient.floats, training.results.floats);
+        let (gradient, loss) = (training.gradient(), training.loss());
+        self.driver.clear(training.numbers.floats)?;
+        if targets.is_empty() {
+            // More ranks than rows: this one adds nothing.
+            return Ok(());
+        }
         let parameters = self.parameters.floats;
         let mut pass = Pass::new(&self.driver, &mut self.arena, &self.bert, parameters, batch, Some(key))?;
-        self.driver.clear(gradient)?;
         let made = pass.forward(true)?;
         let [aims, slopes] = [pass.take(targets.len())?, pass.take(targets.len())?];
         self.driver.upload(aims.at, targets)?;
-        let loss = results.part(&(2..3));
-        let delta = huber_delta.unwrap_or(-1.0);
-        let args =
-            [made.outputs.into(), aims.into(), slopes.into(), loss.into(), targets.len().into(), Arg::Float(delta)];
+        let delta = Arg::Float(huber_delta.unwrap_or(-1.0));
+        let [rows, of] = [targets.len(), of].map(Arg::from);
+        let args = [made.outputs.into(), aims.into(), slopes.into(), loss.into(), rows, of, delta];
         pass.launch("loss_and_slope", Threads::Blocks(1), &args)?;
-        pass.backward(&made, slopes, gradient)?;
+        pass.backward(&made, slopes, gradient)
+    }
+
+    /// Waits for the last gradient: its loss, and its norm.
+    pub fn measure(&self) -> Result<(f64, f64), ModelError> {
+        self.driver.enter()?;
+        let training = self.training.as_ref().expect("a gradient comes before its norm");
+        let (gradient, results) = (training.gradient(), training.results.floats);
         let parts = results.part(&(RESULTS..results.len));
         let count = Arg::Size(gradient.len as u64);
         self.driver.launch("squares", Threads::Blocks(1024), &[gradient.into(), parts.into(), count])?;
-        self.driver.launch("squares_end", Threads::Blocks(1), &[parts.into(), results.into()])?;
+        let args = [parts.into(), training.loss().into(), results.into()];
+        self.driver.launch("squares_end", Threads::Blocks(1), &args)?;
         let made = self.driver.download(results.part(&(0..RESULTS)))?;
         let squares = f64::from_bits(u64::from(made[0].to_bits()) | (u64::from(made[1].to_bits()) << 32));
         Ok((f64::from(made[2]), squares.sqrt()))
@@ -141,7 +175,8 @@ impl Gpu {
     pub fn update(&mut self, spans: &[(Range<usize>, f32)], [clip, rate, root]: [f32; 3]) -> Result<(), ModelError> {
         self.driver.enter()?;
         let training = self.training.as_ref().expect("a gradient comes before its step");
-        let all = [&self.parameters, &training.first, &training.second, &training.gradient].map(|memory| memory.floats);
+        let [p, m, v] = [&self.parameters, &training.first, &training.second].map(|memory| memory.floats);
+        let all = [p, m, v, training.gradient()];
         for (range, keep) in spans {
             let [p, m, v, g] = all.map(|floats| Arg::from(floats.part(range)));
             let args =
@@ -177,7 +212,7 @@ impl Gpu {
     /// The gradient that the last step was, or is to be, made along.
     #[cfg(test)]
     pub fn last_gradient(&self) -> Result<Vec<f32>, ModelError> {
-        self.driver.download(self.training.as_ref().expect("trained").gradient.floats)
+        self.driver.download(self.training.as_ref().expect("trained").gradient())
     }
 
     fn start_training(&mut self) -> Result<(), ModelError> {
@@ -186,13 +221,13 @@ impl Gpu {
             return Ok(());
         }
         let len = self.parameters.floats.len;
-        let [gradient, first, second] =
-            [self.driver.allocate(len)?, self.driver.allocate(len)?, self.driver.allocate(len)?];
+        let numbers = self.driver.allocate(len + 1 + MOST_RANKS as usize)?;
+        let [first, second] = [self.driver.allocate(len)?, self.driver.allocate(len)?];
         let results = self.driver.allocate(RESULTS + 2 * 1024)?;
         for moments in [&first, &second] {
             self.driver.clear(moments.floats)?;
         }
-        self.training = Some(Training { gradient, first, second, results });
+        self.training = Some(Training { numbers, first, second, results, received: None });
         Ok(())
     }
 }

@@ -48,9 +48,9 @@ impl Masks {
         Self { first_row, ..self }
     }
 
-    /// Key, threshold and scale, for kernels elsewhere.
-    pub fn parts(&self) -> (u64, u32, f32) {
-        (self.key, self.threshold, self.scale)
+    /// Key, threshold, scale and first row, for kernels elsewhere.
+    pub fn parts(&self) -> (u64, u32, f32, u32) {
+        (self.key, self.threshold, self.scale, self.first_row)
     }
 
     /// The mask of row `row` here at a site of the model.

@@ -49,7 +49,8 @@ fn a_gpu_gives_the_gradients_of_the_processor_with_dropout_on() {
                 .step(&parameters, Part::whole(batch.clone(), targets.clone()), loss, KEY, &gradient)
                 .expect("runs");
             let gradient = gradient.lock().expect("ours").clone();
-            let (theirs, norm) = on_gpu.gradient(&batch, &targets, delta, KEY).expect("runs");
+            on_gpu.gradient(&batch, &targets, targets.len(), delta, KEY).expect("runs");
+            let (theirs, norm) = on_gpu.measure().expect("runs");
             assert!((theirs / value - 1.0).abs() < f64::from(bound), "{at}: {theirs} {value}");
             compare(&at, &bert.layout, &on_gpu.last_gradient().expect("there"), &gradient, bound);
             let wanted = optimizer::gradient_norm(&bert.layout, &gradient);
@@ -60,6 +61,30 @@ fn a_gpu_gives_the_gradients_of_the_processor_with_dropout_on() {
         let off = largest(ours.iter().zip(&theirs).map(|(a, b)| a - b));
         assert!(off < 10.0 * bound * largest(theirs.into_iter()), "{precision:?}: {off}");
     }
+}
+
+#[test]
+fn shares_of_a_batch_give_the_whole_ones_loss_and_gradient_with_its_masks() {
+    let Some(device) = gpu() else { return };
+    let (bert, start, rows) = odd();
+    let mut gpu = Gpu::new(&bert, &start, device).expect("there is one");
+    let targets = [0.3_f32, -1.0, 2.0, 0.1];
+    let mut share = |range: Range<usize>| {
+        let batch = Batch::new(rows[range.clone()].iter().map(|row| &row[..]));
+        let key = StepKey { first_row: range.start as u32, ..KEY };
+        gpu.gradient(&batch, &targets[range], targets.len(), None, key).expect("runs");
+        let (loss, _) = gpu.measure().expect("runs");
+        (loss, gpu.last_gradient().expect("there"))
+    };
+    let (loss, whole) = share(0..4);
+    // More ranks than rows: one of them has none.
+    let shares = [0..1, 1..4, 4..4].map(&mut share);
+    let sum = shares.iter().map(|(loss, _)| loss).sum::<f64>();
+    assert!((sum / loss - 1.0).abs() < 1e-5, "{sum} {loss}");
+    let mut gradient = vec![0.0; whole.len()];
+    shares.iter().for_each(|(_, share)| gradient.iter_mut().zip(share).for_each(|(sum, x)| *sum += x));
+    compare("shares", &bert.layout, &gradient, &whole, 1e-4);
+    assert!(shares[2].1.iter().all(|x| *x == 0.0));
 }
 
 #[test]
@@ -75,7 +100,8 @@ fn a_gpu_gives_the_outputs_and_gradients_of_transformers() {
         assert!(off <= bounds.outputs, "{precision:?}: {off}");
         for (name, _) in LOSSES {
             let delta = (name == "huber").then_some(1.0);
-            let (loss, _) = gpu.gradient(&batch, &reference.targets, delta, KEY).expect("runs");
+            gpu.gradient(&batch, &reference.targets, reference.targets.len(), delta, KEY).expect("runs");
+            let (loss, _) = gpu.measure().expect("runs");
             let stored = reference.number(&format!("loss_{name}"));
             assert!((loss / stored - 1.0).abs() <= bounds.loss, "{precision:?} {name}: {loss} {stored}");
             let mut theirs = vec![0.0; reference.start.len()];

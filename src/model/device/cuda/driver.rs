@@ -1,6 +1,7 @@
 //! One GPU: its stream, its memory, our kernels on it and cuBLAS.
 
 use super::super::GpuModel;
+use crate::collective::Stream;
 use crate::device::Device;
 use crate::model::ModelError;
 use candle_core::CudaDevice;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 /// `kernels.cu`, compiled by the build script; the driver makes machine code of it for the GPU that it finds.
 const KERNELS: &str = include_str!(concat!(env!("OUT_DIR"), "/kernels.ptx"));
 
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 26] = [
     "embed",
     "one_hot",
     "positions_backward",
@@ -40,6 +41,7 @@ const NAMES: [&str; 25] = [
     "squares",
     "squares_end",
     "round_to_bf16",
+    "add_ranks",
 ];
 
 /// The GPUs that the driver shows.
@@ -94,6 +96,8 @@ pub struct Dropping {
     pub threshold: u32,
     /// 0 where nothing is dropped.
     pub scale: f32,
+    /// The place in the whole batch of the first row here.
+    pub first_row: u32,
 }
 
 // SAFETY: plain numbers, laid out as the kernels' own struct.
@@ -208,6 +212,11 @@ impl Driver {
     /// Makes the GPU this thread's: first thing to do in each thread.
     pub fn enter(&self) -> Result<(), ModelError> {
         self.stream.context().bind_to_thread().map_err(|e| failed("to answer", e))
+    }
+
+    /// The stream that everything runs on.
+    pub fn stream(&self) -> Stream {
+        self.stream.cu_stream().cast()
     }
 
     /// Starts a kernel. The caller answers for its arguments: `kernels.cu` says what each kernel takes.

@@ -14,6 +14,7 @@ struct Drop {
     u64 key;
     u32 threshold;
     float scale;  // 0 where nothing is dropped
+    u32 first_row;  // of the rows here, in the whole batch
 };
 
 __device__ __forceinline__ u64 mix(u64 x) {
@@ -29,7 +30,7 @@ struct RowMask {
 };
 
 __device__ __forceinline__ RowMask row_mask(Drop drop, u32 site, u32 row) {
-    u64 key = mix(drop.key ^ (((u64)site << 32) | (u64)row));
+    u64 key = mix(drop.key ^ (((u64)site << 32) | (u64)(drop.first_row + row)));
     return RowMask{(u32)key, (u32)(key >> 32), drop.threshold, drop.scale};
 }
 
@@ -334,14 +335,16 @@ extern "C" __global__ void head_forward(const float* dropped, const float* weigh
     if (lane == 0) out[row] = sum + bias[0];
 }
 
-// Mean loss over rows, and its slope at each output; squared error where `delta` is negative, Huber's otherwise. One block.
-extern "C" __global__ void loss_and_slope(const float* out, const float* targets, float* slopes, float* loss, int rows, float delta) {
+// The rows' share of the mean loss over a batch of `of` rows, and its slope at each output; squared error where `delta` is
+// negative, Huber's otherwise. One block.
+extern "C" __global__ void loss_and_slope(const float* out, const float* targets, float* slopes, float* loss, int rows, int of,
+                                          float delta) {
     __shared__ float shared[256];
     float sum = 0.0f;
     for (int row = threadIdx.x; row < rows; row += 256) {
         float d = out[row] - targets[row], size = fabsf(d), near = fminf(size, delta);
         sum += delta < 0.0f ? d * d : near * (size - 0.5f * near);
-        slopes[row] = (delta < 0.0f ? 2.0f * d : copysignf(near, d)) / rows;
+        slopes[row] = (delta < 0.0f ? 2.0f * d : copysignf(near, d)) / of;
     }
     shared[threadIdx.x] = sum;
     __syncthreads();
@@ -349,7 +352,7 @@ extern "C" __global__ void loss_and_slope(const float* out, const float* targets
         if (threadIdx.x < step) shared[threadIdx.x] += shared[threadIdx.x + step];
         __syncthreads();
     }
-    if (threadIdx.x == 0) *loss = shared[0] / rows;
+    if (threadIdx.x == 0) *loss = shared[0] / of;
 }
 
 // From the slopes: gradients of the head's weight and bias, and of the pooler before tanh (`d`) with its bias.
@@ -409,11 +412,24 @@ extern "C" __global__ void squares(const float* g, double* parts, size_t count) 
     if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-extern "C" __global__ void squares_end(const double* parts, double* out) {
+// The loss is put behind it: both are read at once.
+extern "C" __global__ void squares_end(const double* parts, const float* loss, double* out) {
     double sum = 0.0;
     for (int i = threadIdx.x; i < PARTS; i += 256) sum += parts[i];
     sum = block_sum(sum);
-    if (threadIdx.x == 0) *out = sum;
+    if (threadIdx.x != 0) return;
+    *out = sum;
+    *(float*)(out + 1) = *loss;
+}
+
+// ---- Several ranks: the sum of a part that each of them sent, in their order
+
+extern "C" __global__ void add_ranks(const float* received, float* sums, size_t part, int ranks) {
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= part) return;
+    float sum = received[i];
+    for (int rank = 1; rank < ranks; rank++) sum += received[(size_t)rank * part + i];
+    sums[i] = sum;
 }
 
 // ---- bfloat16: to the nearest, ties to even

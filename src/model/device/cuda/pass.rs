@@ -89,10 +89,10 @@ impl<'p> Pass<'p> {
             }
         }
         let dropping = |probability| {
-            let masks = key.and_then(|key| Masks::new(key.seed, key.step, probability));
+            let masks = key.and_then(|key| Some(Masks::new(key.seed, key.step, probability)?.from_row(key.first_row)));
             masks.map_or_else(Dropping::default, |masks| {
-                let (key, threshold, scale) = masks.parts();
-                Dropping { key, threshold, scale }
+                let (key, threshold, scale, first_row) = masks.parts();
+                Dropping { key, threshold, scale, first_row }
             })
         };
         Ok(Self {
