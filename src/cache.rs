@@ -12,7 +12,6 @@
 //! pins/<hex>.json                     what is never given up
 //! given-up/<session>.json             which objects `cache gc` gave up
 //! arrivals/<2 hex>/<62 hex>.json      of a record that came from a shared cache: from where, and who signed it
-//! uploads/<hex>.jsonl                 parts of a large object that a shared cache has already, until it has all of them
 //! locks/  tmp/  quarantine/           kernel locks (runs.lock notes whose record is written); files being written or
 //!                                     given up; what was damaged
 //! index/                              sled, and `memo`: digests of unchanged files

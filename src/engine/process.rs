@@ -11,9 +11,6 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-/// So much of what a stage prints is copied for those who look on, bytes: the disk must not fill with it.
-const COPIED: u64 = 256 << 20;
-
 /// Stops one worker, whether it has started yet or not.
 #[derive(Debug, Default)]
 pub(super) struct Control(Mutex<Target>);
@@ -175,13 +172,12 @@ fn drain(
 ) -> mpsc::Receiver<()> {
     let (send, receive) = mpsc::channel();
     std::thread::spawn(move || {
-        let (mut buffer, mut copied) = ([0_u8; 16 << 10], 0);
+        let mut buffer = [0_u8; 16 << 10];
         while let Ok(n @ 1..) = pipe.read(&mut buffer) {
             log.lock().unwrap_or_else(PoisonError::into_inner).push(&buffer[..n]);
-            // What counts is the log itself.
-            if let Some(file) = copy.as_mut().filter(|_| copied < COPIED) {
+            // For whoever looks on; what counts is the log itself.
+            if let Some(file) = &mut copy {
                 let _ = file.write_all(&buffer[..n]);
-                copied += n as u64;
             }
         }
         // Nobody listens any more where the wait was given up.

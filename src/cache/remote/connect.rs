@@ -3,30 +3,11 @@
 use super::address::{Address, Kind};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
-use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use std::sync::Arc;
 
-/// An open store.
-pub struct Opened {
-    pub objects: Arc<dyn ObjectStore>,
-    /// The same, where it has uploads that go on after they were cut short.
-    pub parts: Option<Arc<dyn MultipartStore>>,
-    /// Under which all names in it begin.
-    pub prefix: Path,
-}
-
-impl Opened {
-    #[cfg_attr(not(any(test, feature = "remote")), expect(dead_code, reason = "a folder has no such uploads"))]
-    pub fn with_parts<T: ObjectStore + MultipartStore>(store: T, prefix: Path) -> Self {
-        let store = Arc::new(store);
-        Self { objects: Arc::clone(&store) as _, parts: Some(store), prefix }
-    }
-
-    fn whole(store: impl ObjectStore, prefix: Path) -> Self {
-        Self { objects: Arc::new(store), parts: None, prefix }
-    }
-}
+/// An open store, and the path in it under which all names begin.
+type Opened = (Arc<dyn ObjectStore>, Path);
 
 pub fn connect(address: &Address) -> Result<Opened, String> {
     match &address.kind {
@@ -35,7 +16,7 @@ pub fn connect(address: &Address) -> Result<Opened, String> {
                 return Err(format!("there is no folder {address}: make it, or mount what it stands for"));
             }
             let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| format!("can't use {address}: {e}"))?;
-            Ok(Opened::whole(store.with_fsync(true), Path::default()))
+            Ok((Arc::new(store.with_fsync(true)), Path::default()))
         }
         #[cfg(feature = "remote")]
         _ => network::connect(address),
@@ -53,6 +34,7 @@ mod network {
     use object_store::client::{HttpClient, HttpConnector};
     use object_store::path::Path;
     use object_store::{BackoffConfig, ClientOptions, RetryConfig};
+    use std::sync::Arc;
     use std::time::Duration;
 
     /// A failure is tried again for so long: what is left of the time for an answer goes to the answer.
@@ -68,22 +50,22 @@ mod network {
                     name.parse().map_or(builder.clone(), |key| builder.with_config(key, value))
                 });
                 let built = builder.with_retry(retries()).with_http_connector(Connector).build();
-                built.map(|store| Opened::with_parts(store, Path::from(bucket.prefix.as_str())))
+                built.map(|store| (Arc::new(store) as _, Path::from(bucket.prefix.as_str())))
             }
             Kind::Gcs(bucket) => {
                 let builder = object_store::gcp::GoogleCloudStorageBuilder::from_env().with_bucket_name(&bucket.name);
                 let built = builder.with_retry(retries()).with_http_connector(Connector).build();
-                built.map(|store| Opened::with_parts(store, Path::from(bucket.prefix.as_str())))
+                built.map(|store| (Arc::new(store) as _, Path::from(bucket.prefix.as_str())))
             }
             Kind::Azure(bucket) => {
                 let builder = object_store::azure::MicrosoftAzureBuilder::from_env().with_container_name(&bucket.name);
                 let built = builder.with_retry(retries()).with_http_connector(Connector).build();
-                built.map(|store| Opened::with_parts(store, Path::from(bucket.prefix.as_str())))
+                built.map(|store| (Arc::new(store) as _, Path::from(bucket.prefix.as_str())))
             }
             Kind::Web => {
                 let builder = object_store::http::HttpBuilder::new().with_url(address.to_string());
                 let built = builder.with_retry(retries()).with_http_connector(Connector).build();
-                built.map(|store| Opened::whole(store, Path::default()))
+                built.map(|store| (Arc::new(store) as _, Path::default()))
             }
             Kind::Folder(_) => unreachable!("the caller opens folders"),
         };

@@ -3,7 +3,7 @@
 use super::arrival::Arrival;
 use super::crew::each;
 use super::envelopes::{Believed, Refusal};
-use super::store::{Fault, PARTS_FROM, Stop};
+use super::store::{Fault, Stop};
 use super::{Remote, layout};
 use crate::action::{ActionKey, ActionRecord, Origin};
 use crate::artifact::{Artifact, Layout};
@@ -16,8 +16,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Objects of one action that are fetched at once.
 const AT_ONCE: usize = 8;
-/// Of large objects each moves several parts at once, which take memory.
-pub(super) const LARGE_AT_ONCE: usize = 2;
 /// A folder's listing has no more bytes; nor has a record that was replaced.
 const LISTING: u64 = 256 << 20;
 /// Records that one lineage is followed for.
@@ -172,15 +170,12 @@ impl Remote {
         let missing = std::sync::Mutex::new(BTreeSet::new());
         // Where something is missing all the same, nothing large is fetched in vain.
         if lacks.is_empty() {
-            let bring = |(digest, bytes): &(Digest, u64)| {
+            each(&files, AT_ONCE, |(digest, bytes)| {
                 if !self.bring_object(cache, *digest, Some(*bytes), brought, stop)? {
                     missing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(*digest);
                 }
                 Ok(())
-            };
-            let (large, small): (Vec<_>, Vec<_>) = files.into_iter().partition(|(_, bytes)| *bytes >= PARTS_FROM);
-            each(&small, AT_ONCE, bring)?;
-            each(&large, LARGE_AT_ONCE, bring)?;
+            })?;
         }
         lacks.extend(missing.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
         let (mut parent, mut met) = (record.parent, BTreeSet::new());
@@ -232,11 +227,7 @@ impl Remote {
         let temp = session.path();
         let mut file = HashingWriter::new(fs_err::File::create_new(&temp)?);
         let kept = || -> Result<bool, Fault> {
-            let name = layout::object(digest);
-            let got = match bytes {
-                Some(bytes @ PARTS_FROM..) => self.store.get_large(&name, bytes, &mut file, stop),
-                _ => self.store.get(&name, bytes.unwrap_or(LISTING), &mut file, stop),
-            };
+            let got = self.store.get(&layout::object(digest), bytes.unwrap_or(LISTING), &mut file, stop);
             let lies = |what: String| {
                 self.note_damaged(digest);
                 Err(Fault::Lies(format!("the object {} {what}", digest.short())))

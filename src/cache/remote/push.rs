@@ -3,7 +3,7 @@
 use super::Remote;
 use super::crew::each;
 use super::envelopes::Refusal;
-use super::fetch::{LARGE_AT_ONCE, makers};
+use super::fetch::makers;
 use super::layout::{self, RECORD};
 use super::store::{Fault, PARTS_FROM, Put, Stop};
 use crate::action::{ActionKey, ActionRecord};
@@ -19,6 +19,8 @@ use std::sync::{Mutex, PoisonError};
 
 /// Things that are sent at once.
 const AT_ONCE: usize = 8;
+/// Of large objects each sends several parts at once, which take memory.
+const LARGE_AT_ONCE: usize = 2;
 
 /// What was brought there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -131,9 +133,6 @@ impl Remote {
         if !written.is_empty() {
             self.prepare(stop)?;
         }
-        if !large.is_empty() {
-            self.give_up_uploads(cache);
-        }
         each(&small, AT_ONCE, |object| self.push_object(cache, *object, tally, stop))?;
         each(&large, LARGE_AT_ONCE, |object| self.push_object(cache, *object, tally, stop))?;
         each(&written, AT_ONCE, |written| self.push_record(cache, written, tally, stop))
@@ -160,7 +159,7 @@ impl Remote {
             tally.present.fetch_add(1, Ordering::Relaxed);
             return Ok(());
         }
-        let sent = if bytes < PARTS_FROM {
+        let sound = if bytes < PARTS_FROM {
             let mut content = Vec::with_capacity(bytes as usize);
             file.read_to_end(&mut content)?;
             let sound = Digest::of(&content) == digest;
@@ -168,18 +167,43 @@ impl Remote {
                 let put = if there.is_some() { Put::Over } else { Put::New };
                 self.store.put(&name, content, put, stop)?;
             }
-            sound.then_some(bytes)
+            sound
         } else {
-            self.push_large(cache, digest, bytes, &mut file, stop)?
+            self.push_parts(&name, digest, bytes, &mut file, stop)?
         };
-        match sent {
-            Some(sent) => {
-                tally.objects.fetch_add(1, Ordering::Relaxed);
-                tally.bytes.fetch_add(sent, Ordering::Relaxed);
-            }
-            None => tally.warn(format!("the object {} is damaged here, and is not pushed", digest.short())),
+        if sound {
+            tally.objects.fetch_add(1, Ordering::Relaxed);
+            tally.bytes.fetch_add(bytes, Ordering::Relaxed);
+        } else {
+            tally.warn(format!("the object {} is damaged here, and is not pushed", digest.short()));
         }
         Ok(())
+    }
+
+    /// Sends a large object in parts, hashed on its way; `false` where it is damaged, and then nothing is there.
+    fn push_parts(
+        &self,
+        name: &str,
+        digest: Digest,
+        bytes: u64,
+        file: &mut fs_err::File,
+        stop: Stop<'_>,
+    ) -> Result<bool, Fault> {
+        let (mut hasher, mut sound) = (blake3::Hasher::new(), true);
+        let mut next = |size: usize| {
+            let mut chunk = Vec::with_capacity(size);
+            Read::by_ref(file).take(size as u64).read_to_end(&mut chunk)?;
+            hasher.update(&chunk);
+            if chunk.is_empty() && Digest::from_hash(hasher.finalize()) != digest {
+                sound = false;
+                return Err(io::Error::other("damaged"));
+            }
+            Ok(chunk)
+        };
+        match self.store.put_parts(name, bytes, &mut next, stop) {
+            Err(Fault::Local(_)) if !sound => Ok(false),
+            put => put.map(|()| true),
+        }
     }
 
     /// Sends bytes that are no object of the local cache; gives their name.

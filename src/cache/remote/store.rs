@@ -1,18 +1,12 @@
-//! What a shared cache is kept in, as seen from threads that wait: a few verbs, each of bounded time.
+//! What a shared cache is kept in, as seen from threads that wait: seven verbs, each of bounded time.
 //!
-//! Whatever waits asynchronously stays in this file and its folder: `parts` sends large things, `ranges` fetches them.
-
-mod parts;
-mod ranges;
+//! Whatever waits asynchronously stays in this file.
 
 use super::address::Address;
-use super::connect::Opened;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, WriteMultipart};
-pub use parts::{MOST_PARTS, Unsent, Upload};
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Write};
@@ -81,8 +75,6 @@ pub struct Listed {
 /// An open store; all names begin below a prefix.
 pub struct Store {
     objects: Arc<dyn ObjectStore>,
-    /// The same, where it has uploads that go on after they were cut short.
-    parts: Option<Arc<dyn MultipartStore>>,
     prefix: Path,
     /// Taken when it is dropped: a request that hangs must not hold the program up.
     runtime: Option<Runtime>,
@@ -91,13 +83,14 @@ pub struct Store {
 impl Store {
     /// Opens a store; asks it nothing.
     pub fn open(address: &Address) -> Result<Self, String> {
-        Self::of(super::connect::connect(address)?)
+        let (store, prefix) = super::connect::connect(address)?;
+        Self::of(store, prefix)
     }
 
-    pub(super) fn of(Opened { objects, parts, prefix }: Opened) -> Result<Self, String> {
+    pub(super) fn of(store: Arc<dyn ObjectStore>, prefix: Path) -> Result<Self, String> {
         let runtime = Builder::new_multi_thread().worker_threads(2).thread_name("remote").enable_all().build();
         let runtime = runtime.map_err(|e| format!("can't start threads for the shared cache: {e}"))?;
-        Ok(Self { objects, parts, prefix, runtime: Some(runtime) })
+        Ok(Self { objects: store, prefix, runtime: Some(runtime) })
     }
 
     fn path(&self, name: &str) -> Path {
@@ -111,15 +104,6 @@ impl Store {
         stop: Stop<'_>,
         asked: impl Future<Output = Result<T, Fault>>,
     ) -> Result<T, Fault> {
-        self.wait_for(limit, stop, asked)
-    }
-
-    fn wait_for<T, E: From<Fault>>(
-        &self,
-        limit: Duration,
-        stop: Stop<'_>,
-        asked: impl Future<Output = Result<T, E>>,
-    ) -> Result<T, E> {
         let runtime = self.runtime.as_ref().expect("taken by drop alone");
         runtime.block_on(async {
             let (mut asked, end) = (pin!(asked), Instant::now() + limit);
@@ -128,10 +112,10 @@ impl Store {
                     return answer;
                 }
                 if stop() {
-                    return Err(Fault::Stopped.into());
+                    return Err(Fault::Stopped);
                 }
                 if Instant::now() > end {
-                    return Err(Fault::Down(format!("not done within {} s", limit.as_secs())).into());
+                    return Err(Fault::Down(format!("not done within {} s", limit.as_secs())));
                 }
             }
         })
@@ -329,10 +313,10 @@ pub(super) mod tests {
 
     /// A store in memory.
     pub fn in_memory() -> Store {
-        Store::of(Opened::with_parts(InMemory::new(), Path::from("lab"))).expect("starts")
+        Store::of(Arc::new(InMemory::new()), Path::from("lab")).expect("starts")
     }
 
-    pub const NEVER: Stop<'static> = &|| false;
+    const NEVER: Stop<'static> = &|| false;
 
     #[test]
     fn what_is_put_is_there_and_a_new_name_is_given_once() {

@@ -260,35 +260,3 @@ fn gc_keeps_what_the_newest_runs_used_and_what_is_young() {
         assert_eq!(two.shared.store.list(folder, NEVER).expect("lists"), [], "{folder}");
     }
 }
-
-#[test]
-fn a_large_object_goes_on_where_it_was_cut_short() {
-    let two = Two::new();
-    let bytes: Vec<u8> = (0..20_u32 << 20).map(|at| (at >> 8) as u8 ^ at as u8).collect();
-    let object = two.here.cache.put_bytes(&bytes).expect("stores");
-    let (name, to, length) = (layout::object(object), address().to_string(), bytes.len() as u64);
-    let upload = two.shared.store.begin_upload(&name, length, NEVER).expect("begins");
-    let mut parts = vec![Vec::new(), bytes[..upload.part as usize].to_vec()];
-    let mut next = || Ok(parts.pop().unwrap_or_default());
-    two.shared.store.send_parts(&name, &upload, length, &mut next, &mut |_, _| {}, NEVER).expect("sends");
-    let mut note = uploads::Note::take(two.here.cache.root(), &to, object).expect("takes").expect("nobody has it");
-    note.begin(upload.clone()).expect("writes");
-    note.sent(0, "").expect("writes");
-    drop(note);
-
-    let tally = Tally::default();
-    two.shared.push_object(&two.here.cache, object, &tally, NEVER).expect("pushes");
-    assert_eq!(tally.counted().bytes, length - upload.part, "the first part was there");
-    assert_eq!(two.read(&name), bytes);
-    assert!(fs_err::read_dir(two.here.cache.root().join("uploads")).expect("there").next().is_none());
-
-    // What is damaged here never becomes whole there.
-    two.shared.store.delete(&name, NEVER).expect("deletes");
-    let path = two.here.cache.object_path(object);
-    fs_err::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).expect("sets");
-    fs_err::write(&path, [&bytes[1..], &[0]].concat()).expect("writes");
-    let tally = Tally::default();
-    two.shared.push_object(&two.here.cache, object, &tally, NEVER).expect("says so");
-    assert_eq!((tally.counted().objects, two.shared.store.size(&name, NEVER).expect("asks")), (0, None));
-    assert!(tally.counted().warnings[0].contains("damaged here"));
-}
