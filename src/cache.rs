@@ -12,6 +12,7 @@
 //! pins/<hex>.json                     what is never given up
 //! given-up/<session>.json             which objects `cache gc` gave up
 //! arrivals/<2 hex>/<62 hex>.json      of a record that came from a shared cache: from where, and who signed it
+//! uploads/<64 hex>.json, .lock        how far the upload of a large object got that did not end, and who holds it
 //! locks/  tmp/  quarantine/           kernel locks (runs.lock notes whose record is written); files being written or
 //!                                     given up; what was damaged
 //! index/                              sled, and `memo`: digests of unchanged files

@@ -244,6 +244,7 @@ impl Cache {
         }
         fs_err::remove_dir_all(&aside)?;
         plan.scratch.retain(|key| self.remove_scratch(*key, plan.grace).unwrap_or(false));
+        super::remote::uploads::forget_old(self.root());
         Ok(())
     }
 

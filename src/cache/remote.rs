@@ -5,13 +5,15 @@
 //!
 //! ```text
 //! address      where it is
-//! store        seven blocking verbs, each of bounded time; `connect` opens the stores, `aws_files` what they need
+//! store        eight blocking verbs, each of bounded time; `connect` opens the stores, `aws_files` what they need
 //! layout       the names of things in it
 //! about        the layout's number, and whether the store keeps names for who comes first: `probe` finds out
 //! envelopes    records as they stand there, and whose are believed
 //! fetch        an action's record and objects, brought here
 //! arrival      what a record that came from elsewhere says about that
 //! push         what is here and not there, brought there
+//! large        a large object, sent in parts
+//! uploads      how far the uploads of large objects got
 //! runs         whole runs, there and back
 //! gc           what nobody needs any more, taken away there
 //! crew         several threads that do one thing after another
@@ -35,11 +37,13 @@ mod crew;
 mod envelopes;
 mod fetch;
 mod gc;
+mod large;
 mod layout;
 mod probe;
 mod push;
 mod runs;
 mod store;
+pub(super) mod uploads;
 
 #[cfg(test)]
 mod tests;

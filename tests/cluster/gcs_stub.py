@@ -1,12 +1,13 @@
 """As much of Google Cloud Storage's XML API as a shared cache asks for, in memory; for tests alone.
 
 Checks what matters of the requests: a create-only put says `x-goog-if-generation-match: 0`, alone or when a multipart upload
-is completed.
+is completed. Uploads outlive who began them, and ranges are given.
 """
 
 import hashlib
 import http.server
 import itertools
+import re
 import threading
 import urllib.parse
 import xml.sax.saxutils
@@ -35,7 +36,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            try:
+                self.wfile.write(body)
+            except OSError:
+                # A client that was killed.
+                self.close_connection = True
 
     def parts(self):
         url = urllib.parse.urlsplit(self.path)
@@ -77,12 +82,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             found = bucket.objects.get(name)
         if found is None:
             return self.answer(404, b"<Error><Code>NoSuchKey</Code><Message>none</Message></Error>")
-        self.answer(200, found[0], **self.described(found))
+        wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        if not wanted:
+            return self.answer(200, found[0], **self.described(found))
+        if self.headers.get("If-Match", self.described(found)["ETag"]) != self.described(found)["ETag"]:
+            return self.answer(412, b"<Error><Code>PreconditionFailed</Code><Message>changed</Message></Error>")
+        piece = found[0][int(wanted[1]) : int(wanted[2]) + 1]
+        said = f"bytes {wanted[1]}-{int(wanted[1]) + len(piece) - 1}/{len(found[0])}"
+        self.answer(206, piece, Content_Range=said, **self.described(found))
 
     do_HEAD = do_GET
 
     def do_PUT(self):
         name, query, body = self.parts()
+        if "uploadId" in query and query["uploadId"] not in self.server.bucket.uploads:
+            return self.no_upload()
         if "partNumber" in query:
             self.server.bucket.uploads[query["uploadId"]][int(query["partNumber"])] = body
             return self.answer(200, ETag='"%s"' % hashlib.md5(body).hexdigest())
@@ -98,12 +112,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             bucket.uploads[upload] = {}
             text = f"<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
             return self.answer(200, text.encode())
-        parts = bucket.uploads.pop(query["uploadId"])
+        parts = bucket.uploads.pop(query["uploadId"], None)
+        if parts is None:
+            return self.no_upload()
         found = self.store(name, b"".join(parts[n] for n in sorted(parts)))
         if found:
             etag = self.described(found)["ETag"]
             text = f"<CompleteMultipartUploadResult><ETag>{xml.sax.saxutils.escape(etag)}</ETag></CompleteMultipartUploadResult>"
             self.answer(200, text.encode(), x_goog_generation=str(found[1]))
+
+    def no_upload(self):
+        self.answer(404, b"<Error><Code>NoSuchUpload</Code><Message>none</Message></Error>")
 
     def do_DELETE(self):
         name, query, _ = self.parts()

@@ -49,10 +49,10 @@ const ONE_PLACE: &[(&[&str], &[&str], &str)] = &[
     (&["sled::"], &["cache/index.rs"], "the index is derived, and replaceable"),
     (
         &["object_store::", "futures_util::", "reqwest::", "rustls::"],
-        &["cache/remote/store.rs", "cache/remote/connect.rs"],
+        &["cache/remote/store.rs", "cache/remote/store/", "cache/remote/connect.rs"],
         "what the shared cache is kept in can be replaced",
     ),
-    (&["tokio::"], &["cache/remote/store.rs"], "the rest of the program has no async runtime"),
+    (&["tokio::"], &["cache/remote/store.rs", "cache/remote/store/"], "the rest of the program has no async runtime"),
     (&["serde_yaml::", "saphyr_parser::"], &["pipeline.rs", "pipeline/"], "YAML ends at the pipeline's border"),
     (&["feature = \"mpi\"", "feature = \"nccl\""], &["collective.rs"], "everything else asks it"),
     (

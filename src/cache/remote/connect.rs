@@ -3,11 +3,20 @@
 use super::address::{Address, Kind};
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use std::sync::Arc;
 
-/// An open store, and the path in it under which all names begin.
-type Opened = (Arc<dyn ObjectStore>, Path);
+/// An open store.
+pub struct Opened {
+    pub objects: Arc<dyn ObjectStore>,
+    /// The same, where an upload in parts is a thing of its own, which outlives who began it.
+    pub uploads: Option<Arc<dyn MultipartStore>>,
+    /// Under which all names begin.
+    pub prefix: Path,
+    /// Whether several pieces of a name come quicker than one stream.
+    pub gives_pieces: bool,
+}
 
 pub fn connect(address: &Address) -> Result<Opened, String> {
     match &address.kind {
@@ -16,7 +25,8 @@ pub fn connect(address: &Address) -> Result<Opened, String> {
                 return Err(format!("there is no folder {address}: make it, or mount what it stands for"));
             }
             let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| format!("can't use {address}: {e}"))?;
-            Ok((Arc::new(store.with_fsync(true)), Path::default()))
+            let objects = Arc::new(store.with_fsync(true));
+            Ok(Opened { objects, uploads: None, prefix: Path::default(), gives_pieces: false })
         }
         #[cfg(feature = "remote")]
         _ => network::connect(address),
@@ -29,12 +39,10 @@ pub fn connect(address: &Address) -> Result<Opened, String> {
 
 #[cfg(feature = "remote")]
 mod network {
-    use super::{Address, Kind, Opened};
+    use super::{Address, Arc, Kind, MultipartStore, ObjectStore, Opened, Path};
     use crate::cache::remote::aws_files;
     use object_store::client::{HttpClient, HttpConnector};
-    use object_store::path::Path;
     use object_store::{BackoffConfig, ClientOptions, RetryConfig};
-    use std::sync::Arc;
     use std::time::Duration;
 
     /// A failure is tried again for so long: what is left of the time for an answer goes to the answer.
@@ -50,26 +58,41 @@ mod network {
                     name.parse().map_or(builder.clone(), |key| builder.with_config(key, value))
                 });
                 let built = builder.with_retry(retries()).with_http_connector(Connector).build();
-                built.map(|store| (Arc::new(store) as _, Path::from(bucket.prefix.as_str())))
+                built.map(|store| in_parts(store, &bucket.prefix))
             }
             Kind::Gcs(bucket) => {
                 let builder = object_store::gcp::GoogleCloudStorageBuilder::from_env().with_bucket_name(&bucket.name);
                 let built = builder.with_retry(retries()).with_http_connector(Connector).build();
-                built.map(|store| (Arc::new(store) as _, Path::from(bucket.prefix.as_str())))
+                built.map(|store| in_parts(store, &bucket.prefix))
             }
             Kind::Azure(bucket) => {
                 let builder = object_store::azure::MicrosoftAzureBuilder::from_env().with_container_name(&bucket.name);
                 let built = builder.with_retry(retries()).with_http_connector(Connector).build();
-                built.map(|store| (Arc::new(store) as _, Path::from(bucket.prefix.as_str())))
+                built.map(|store| in_parts(store, &bucket.prefix))
             }
             Kind::Web => {
                 let builder = object_store::http::HttpBuilder::new().with_url(address.to_string());
                 let built = builder.with_retry(retries()).with_http_connector(Connector).build();
-                built.map(|store| (Arc::new(store) as _, Path::default()))
+                built.map(|store| Opened {
+                    objects: Arc::new(store),
+                    uploads: None,
+                    prefix: Path::default(),
+                    gives_pieces: true,
+                })
             }
             Kind::Folder(_) => unreachable!("the caller opens folders"),
         };
         opened.map_err(|error| format!("can't use {address}: {error}"))
+    }
+
+    fn in_parts<T: ObjectStore + MultipartStore>(store: T, prefix: &str) -> Opened {
+        let store = Arc::new(store);
+        Opened {
+            objects: Arc::clone(&store) as _,
+            uploads: Some(store),
+            prefix: Path::from(prefix),
+            gives_pieces: true,
+        }
     }
 
     fn retries() -> RetryConfig {

@@ -3,7 +3,7 @@
 use super::arrival::Arrival;
 use super::crew::each;
 use super::envelopes::{Believed, Refusal};
-use super::store::{Fault, Stop};
+use super::store::{Expected, Fault, Stop};
 use super::{Remote, layout};
 use crate::action::{ActionKey, ActionRecord, Origin};
 use crate::artifact::{Artifact, Layout};
@@ -227,7 +227,8 @@ impl Remote {
         let temp = session.path();
         let mut file = HashingWriter::new(fs_err::File::create_new(&temp)?);
         let kept = || -> Result<bool, Fault> {
-            let got = self.store.get(&layout::object(digest), bytes.unwrap_or(LISTING), &mut file, stop);
+            let expected = bytes.map_or(Expected::AtMost(LISTING), Expected::Exactly);
+            let got = self.store.get(&layout::object(digest), expected, &mut file, stop);
             let lies = |what: String| {
                 self.note_damaged(digest);
                 Err(Fault::Lies(format!("the object {} {what}", digest.short())))
@@ -235,7 +236,10 @@ impl Remote {
             match got {
                 Ok(Some(_)) => {}
                 Ok(None) => return Ok(false),
-                Err(Fault::Lies(_)) => return lies("has more bytes than its record says".into()),
+                Err(Fault::Lies(what)) => {
+                    self.note_damaged(digest);
+                    return Err(Fault::Lies(what));
+                }
                 Err(fault) => return Err(fault),
             }
             let (_, found, written) = file.finish()?;

@@ -88,8 +88,10 @@ impl Remote {
             listed_runs.iter().filter_map(|found| Some((layout::run_of(&found.name)?, found))).collect();
         shared.sort_by(|a, b| b.0.cmp(&a.0));
         let (mut kept_keys, mut kept_objects, mut gone_runs) = (Vec::new(), BTreeSet::new(), Vec::new());
+        // A run's name tells its second: of those that share one nobody knows which is newer.
+        let oldest = policy.keep_runs.checked_sub(1).and_then(|nth| shared.get(nth)).map(|(run, _)| second(run));
         for (nth, (run, found)) in shared.iter().enumerate() {
-            if nth < policy.keep_runs || found.modified > young {
+            if nth < policy.keep_runs || oldest == Some(second(run)) || found.modified > young {
                 self.keep_run(run, found, &mut kept_keys, &mut kept_objects, stop)?;
             } else {
                 gone_runs.push(run.clone());
@@ -238,6 +240,11 @@ impl Remote {
         keys.extend(record.steps.iter().filter_map(|step| step.key));
         Ok(())
     }
+}
+
+fn second(run: &RunId) -> &str {
+    let text = run.as_str();
+    text.rsplit_once('-').map_or(text, |(second, _)| second)
 }
 
 impl RemoteCandidate {

@@ -28,7 +28,7 @@ pub struct Pushed {
     pub runs: u64,
     pub records: u64,
     pub objects: u64,
-    /// Of the objects sent.
+    /// Of the objects sent; where an upload went on, of the parts that were missing.
     pub bytes: u64,
     /// Objects that were there already.
     pub present: u64,
@@ -157,53 +157,32 @@ impl Remote {
         let there = self.store.size(&name, stop)?;
         if there == Some(bytes) && !self.is_damaged(digest) {
             tally.present.fetch_add(1, Ordering::Relaxed);
+            if bytes >= PARTS_FROM {
+                self.end_upload(cache, digest);
+            }
             return Ok(());
         }
-        let sound = if bytes < PARTS_FROM {
+        let sent = if bytes < PARTS_FROM {
             let mut content = Vec::with_capacity(bytes as usize);
             file.read_to_end(&mut content)?;
-            let sound = Digest::of(&content) == digest;
-            if sound {
+            if Digest::of(&content) == digest {
                 let put = if there.is_some() { Put::Over } else { Put::New };
                 self.store.put(&name, content, put, stop)?;
+                Some(bytes)
+            } else {
+                None
             }
-            sound
         } else {
-            self.push_parts(&name, digest, bytes, &mut file, stop)?
+            self.push_large(cache, digest, &mut file, there == Some(bytes), stop)?
         };
-        if sound {
-            tally.objects.fetch_add(1, Ordering::Relaxed);
-            tally.bytes.fetch_add(bytes, Ordering::Relaxed);
-        } else {
-            tally.warn(format!("the object {} is damaged here, and is not pushed", digest.short()));
+        match sent {
+            Some(sent) => {
+                tally.objects.fetch_add(1, Ordering::Relaxed);
+                tally.bytes.fetch_add(sent, Ordering::Relaxed);
+            }
+            None => tally.warn(format!("the object {} is damaged here, and is not pushed", digest.short())),
         }
         Ok(())
-    }
-
-    /// Sends a large object in parts, hashed on its way; `false` where it is damaged, and then nothing is there.
-    fn push_parts(
-        &self,
-        name: &str,
-        digest: Digest,
-        bytes: u64,
-        file: &mut fs_err::File,
-        stop: Stop<'_>,
-    ) -> Result<bool, Fault> {
-        let (mut hasher, mut sound) = (blake3::Hasher::new(), true);
-        let mut next = |size: usize| {
-            let mut chunk = Vec::with_capacity(size);
-            Read::by_ref(file).take(size as u64).read_to_end(&mut chunk)?;
-            hasher.update(&chunk);
-            if chunk.is_empty() && Digest::from_hash(hasher.finalize()) != digest {
-                sound = false;
-                return Err(io::Error::other("damaged"));
-            }
-            Ok(chunk)
-        };
-        match self.store.put_parts(name, bytes, &mut next, stop) {
-            Err(Fault::Local(_)) if !sound => Ok(false),
-            put => put.map(|()| true),
-        }
     }
 
     /// Sends bytes that are no object of the local cache; gives their name.

@@ -32,6 +32,7 @@ impl Remote {
         for run in shared {
             self.push_run(cache, run, &tally, stop)?;
         }
+        self.give_up_old_uploads(cache, stop);
         Ok(tally.counted())
     }
 
@@ -41,6 +42,9 @@ impl Remote {
             return Vec::new();
         }
         let pushed = self.push_run(cache, run, tally, stop);
+        if pushed.is_ok() {
+            self.give_up_old_uploads(cache, stop);
+        }
         let mut warnings = tally.take_warnings();
         warnings.extend(self.failed(pushed));
         warnings

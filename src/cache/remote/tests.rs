@@ -231,6 +231,26 @@ fn a_run_comes_with_all_that_its_lineage_needs() {
 }
 
 #[test]
+fn runs_of_one_second_are_kept_together() {
+    let two = Two::new();
+    push_a_run(&two);
+    for id in ["20261123-094012-0000", "20261123-094011-ffff"] {
+        let text = two.here.cache.put_bytes(b"").expect("keeps");
+        let run = crate::cache::RunRecord { text, ..run_record(id) };
+        let id = run.run.clone();
+        two.here.cache.commit_run(run).expect("commits");
+        two.shared.push(&two.here.cache, &[id], Vec::new(), NEVER).expect("pushes");
+    }
+    let gone = |keep_runs| {
+        let policy = GcPolicy { keep_runs, grace: Duration::ZERO, free: None };
+        let plan = two.shared.plan_gc(&policy, NEVER).expect("plans");
+        plan.runs.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(gone(1), ["20261123-094011-ffff"]);
+    assert_eq!((gone(0).len(), gone(3).len()), (3, 0));
+}
+
+#[test]
 fn gc_keeps_what_the_newest_runs_used_and_what_is_young() {
     let two = Two::new();
     push_a_run(&two);
