@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::task::JoinSet;
 
 /// From here on an object is sent in parts.
@@ -21,6 +22,8 @@ pub(super) const PART: u64 = 8 << 20;
 /// Parts of one object that are under way at once, at most, and the memory that they take.
 const PARTS_AT_ONCE: u64 = 8;
 const PARTS_MEMORY: u64 = PARTS_AT_ONCE * PART;
+/// How long others are waited for after one has failed.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// An upload as far as it got.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -137,10 +140,13 @@ impl Store {
         self.wait(time_for(bytes), stop, async {
             let mut under_way = JoinSet::new();
             let all = sending.send_all(&mut under_way, &mut upload, parts, &mut sent).await;
-            // What came to an end beside a failure counts too.
-            while let Some(joined) = under_way.try_join_next() {
-                let _ = arrived(joined, &mut upload, parts, &mut sent);
-            }
+            // What is about to come to an end beside a failure counts too.
+            let rest = async {
+                while let Some(joined) = under_way.join_next().await {
+                    let _ = arrived(joined, &mut upload, parts, &mut sent);
+                }
+            };
+            let _ = tokio::time::timeout(LINGER, rest).await;
             all
         })?;
         let ids = upload.parts.values().map(|part| PartId { content_id: part.id.clone() }).collect();
