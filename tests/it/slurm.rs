@@ -117,6 +117,16 @@ fn jobs_make_what_stages_make_and_hits_need_none() {
 }
 
 #[test]
+fn jobs_that_end_before_slurm_has_given_their_number_keep_no_other_from_its_end() {
+    // Some of an array have ended by then, and one has not.
+    let site = Site::new(&PIPELINE.replace("sleep {param.wait}", "sleep $(( 3 * {param.k} - 3 )); : {param.wait}"));
+    site.ws.write("fake/late", "4");
+    let (code, events) = site.run(&[]);
+    assert_eq!((code, site.submissions()), (0, 3), "{events:#?}");
+    assert!(outcomes(&events).iter().all(|outcome| outcome.ends_with("ran")));
+}
+
+#[test]
 fn a_run_that_died_finds_its_jobs_again() {
     let site = Site::new(PIPELINE);
     let args = ["--to", "many", "--set", "wait=3"];

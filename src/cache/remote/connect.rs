@@ -47,6 +47,9 @@ mod network {
 
     /// A failure is tried again for so long: what is left of the time for an answer goes to the answer.
     const RETRIES: Duration = Duration::from_secs(12);
+    /// A server says nothing while a part is on its way to it: eight of 8 MiB at once, over a line of 5 Mbit/s, take so long.
+    /// Questions have shorter times of their own.
+    const SILENCE: Duration = Duration::from_secs(120);
 
     pub fn connect(address: &Address) -> Result<Opened, String> {
         // Another part of the program may have done so; both choose the same.
@@ -116,7 +119,7 @@ mod network {
             let client = reqwest::Client::builder()
                 .redirect(same_host)
                 .connect_timeout(Duration::from_secs(5))
-                .read_timeout(Duration::from_secs(15))
+                .read_timeout(SILENCE)
                 .user_agent(concat!("cistage/", env!("CARGO_PKG_VERSION")))
                 .build();
             let client =

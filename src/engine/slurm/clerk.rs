@@ -77,10 +77,12 @@ impl<'a> Clerk<'a> {
             for wanted in content.wanted.drain(..) {
                 if batch.len() < LARGEST && alike(&wanted) { batch.push(wanted) } else { others.push(wanted) }
             }
+            // Nobody waits any more for one whose folder is gone.
+            batch.retain(|wanted| wanted.placed.has_job());
             content.wanted = others;
             Some(batch)
         });
-        let Some(batch) = batch else { return };
+        let Some(batch) = batch.filter(|batch| !batch.is_empty()) else { return };
         let name = format!("cistage.{}.{}.{}", self.run, self.batches, batch[0].stage);
         self.batches += 1;
         let answer = self.send(&batch, &name);
@@ -89,7 +91,8 @@ impl<'a> Clerk<'a> {
         self.pause = self.site.poll_seconds.map_or(SOON, Duration::from_secs);
         self.board.change(|content| {
             for (index, wanted) in batch.iter().enumerate() {
-                let watched = content.watched.entry(wanted.placed.clone()).or_default();
+                // It may have ended before Slurm gave its number.
+                let Some(watched) = content.watched.get_mut(&wanted.placed) else { continue };
                 match &answer {
                     Ok(id) => {
                         let id = task(id, index, batch.len());
@@ -104,16 +107,14 @@ impl<'a> Clerk<'a> {
     /// Notes the name before Slurm hears it and the number after: a run that dies between the two finds the job by its name.
     fn send(&self, batch: &[Wanted], name: &str) -> Result<String, String> {
         let several = batch.len() > 1;
-        let note = |id: Option<&str>| {
-            for (index, wanted) in batch.iter().enumerate() {
-                let tries = wanted.placed.note().map_or(0, |note| note.tries) + u32::from(id.is_none());
-                let id = id.map(|id| task(id, index, batch.len()));
-                let note = Note { name: name.to_owned(), index: several.then_some(index), id, tries };
-                wanted.placed.set_note(&note).map_err(|e| format!("the note of a job can't be written: {e}"))?;
-            }
-            Ok::<(), String>(())
+        let note = |index: usize, wanted: &Wanted, id: Option<&str>| {
+            let tries = wanted.placed.note().map_or(0, |note| note.tries) + u32::from(id.is_none());
+            let id = id.map(|id| task(id, index, batch.len()));
+            wanted.placed.set_note(&Note { name: name.to_owned(), index: several.then_some(index), id, tries })
         };
-        note(None)?;
+        for (index, wanted) in batch.iter().enumerate() {
+            note(index, wanted, None).map_err(|e| format!("the note of a job can't be written: {e}"))?;
+        }
         let folders: Vec<&Path> = batch.iter().map(|wanted| wanted.placed.0.as_path()).collect();
         let program = script::program(self.site).map_err(|e| format!("where this program is can't be told: {e}"))?;
         let more = if several { format!(" and {} more", batch.len() - 1) } else { String::new() };
@@ -124,7 +125,10 @@ impl<'a> Clerk<'a> {
             // It may have come through all the same: asked for by its name before it is called refused.
             Err(why) => self.found(name).ok_or(why)?,
         };
-        note(Some(&id))?;
+        for (index, wanted) in batch.iter().enumerate() {
+            // A job that has ended meanwhile may have no folder any more; any other is found by its name.
+            let _ = note(index, wanted, Some(&id));
+        }
         Ok(id)
     }
 
