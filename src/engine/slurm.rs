@@ -97,7 +97,7 @@ impl Slurm {
 
     /// Lets the clerk go home, after what was asked of it last.
     pub(super) fn close(&self) {
-        self.board.change(|content| content.closed = true);
+        self.board.wish(|content| content.closed = true);
     }
 
     /// Calls of Slurm's commands, and submissions among them.
@@ -129,10 +129,9 @@ impl Slurm {
             asked: false,
         };
         let fate = wait.until_the_end(control, hear);
-        self.board.change(|content| {
-            content.wanted.retain(|wanted| wanted.placed != *placed);
-            content.watched.remove(placed);
-        });
+        let mut content = self.board.lock();
+        content.wanted.retain(|wanted| wanted.placed != *placed);
+        content.watched.remove(placed);
         fate
     }
 
@@ -148,7 +147,7 @@ impl Slurm {
                     let _ = placed.set_note(&Note { id: Some(id.clone()), ..note });
                 }
                 let watched = Watched { id: Some(id), seen: Some(Instant::now()), ..Watched::default() };
-                self.board.change(|content| content.watched.insert(placed.clone(), watched));
+                self.board.wish(|content| content.watched.insert(placed.clone(), watched));
             }
             None if placed.done().is_some() => {}
             None => self.submit(placed, subject, request),
@@ -171,7 +170,7 @@ impl Slurm {
             about: format!("stage={} key={}", subject.stage, subject.key),
             since: Instant::now(),
         };
-        self.board.change(|content| {
+        self.board.wish(|content| {
             content.watched.insert(placed.clone(), Watched::default());
             content.wanted.push(wanted);
         });
@@ -242,7 +241,7 @@ impl Wait<'_> {
                 return Ok(fate);
             }
             let runs = self.started.is_some() || control.is_stopped();
-            self.slurm.board.wait(if runs { LOOK } else { LOOK_SELDOM });
+            self.slurm.board.wait_for_news(if runs { LOOK } else { LOOK_SELDOM });
         }
     }
 
@@ -251,7 +250,7 @@ impl Wait<'_> {
         let watched = self.slurm.board.view(self.placed);
         let is_held = watched.sighting.is_some_and(|sighting| matches!(sighting.verdict(), Verdict::Again(_)));
         if let Some(id) = watched.id.filter(|_| is_held) {
-            self.slurm.board.change(|content| content.cancelled.push(id));
+            self.slurm.board.wish(|content| content.cancelled.push(id));
         }
     }
 
@@ -288,7 +287,7 @@ impl Wait<'_> {
             self.asked = true;
             self.since = Instant::now();
             let runs = self.started.is_some();
-            self.slurm.board.change(|content| {
+            self.slurm.board.wish(|content| {
                 let list = if runs { &mut content.asked } else { &mut content.cancelled };
                 list.push(id.clone());
             });
@@ -299,7 +298,7 @@ impl Wait<'_> {
         // A worker gives a user's program ten seconds.
         let patience = if control.is_urgent() { Duration::ZERO } else { Duration::from_secs(20) };
         (self.since.elapsed() > patience).then(|| {
-            self.slurm.board.change(|content| content.cancelled.push(id.clone()));
+            self.slurm.board.wish(|content| content.cancelled.push(id.clone()));
             Fate::Cancelled
         })
     }
@@ -353,14 +352,14 @@ impl Wait<'_> {
                 Ok(None)
             }
             Verdict::Never(why) => {
-                self.slurm.board.change(|content| content.cancelled.push(job.to_owned()));
+                self.slurm.board.wish(|content| content.cancelled.push(job.to_owned()));
                 Ok(Some(Fate::Failed(format!("job {job}: {why}: ask for less, or change `[slurm]` in cistage.toml"))))
             }
             Verdict::Again(why) => {
                 if self.last_word() {
                     return Ok(None);
                 }
-                self.slurm.board.change(|content| content.cancelled.push(job.to_owned()));
+                self.slurm.board.wish(|content| content.cancelled.push(job.to_owned()));
                 self.gone(format!("job {job}: {why}"), hear)
             }
             Verdict::Ended => {

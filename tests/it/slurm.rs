@@ -45,7 +45,7 @@ impl Site {
             self.ws.command(&[&["run", "p.yaml", "--executor", "slurm", "--format", "json"], args].concat());
         let fakes = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/slurm");
         let path = std::env::var("PATH").expect("there is one");
-        command.env("PATH", format!("{}:{path}", fakes.display())).env("FAKE_SLURM", self.ws.path("fake"));
+        command.env("PATH", format!("{}:{path}", fakes.display())).env("SLURM_FAKE", self.ws.path("fake"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
@@ -203,6 +203,32 @@ fn a_job_that_its_node_lost_is_submitted_again_and_one_that_was_too_large_fails(
             assert!(error(&events).contains("more memory"), "{}", error(&events));
         }
     }
+}
+
+#[test]
+fn a_job_is_handed_the_secrets_that_it_asks_for_and_what_a_login_gives_where_there_is_set_up() {
+    let site = Site::new(
+        r#"
+cistage: 1
+name: jobs
+stages:
+  fetch: { uses: command, out: { o: o.txt }, secrets: [TOKEN], with: { run: 'echo "${#TOKEN}" > {out.o}' } }
+"#,
+    );
+    let login = r#"setup = ["shopt -q login_shell", "test -z \"$OTHER\" && test \"${#TOKEN}\" = 9"]"#;
+    for setup in ["", login] {
+        site.ws.write("cistage.toml", format!("[slurm]\npoll-seconds = 1\nlost-seconds = 3\n{setup}\n"));
+        let got = site
+            .command(&["--force", "fetch"])
+            .env("TOKEN", "something")
+            .env("OTHER", "else")
+            .output()
+            .expect("starts");
+        assert_eq!(got.status.code(), Some(0), "{}", String::from_utf8_lossy(&got.stdout));
+    }
+    let scripts: Vec<String> = (1..3).map(|n| site.ws.read(&format!("fake/script.{n}"))).collect();
+    let login = scripts.iter().map(|text| text.starts_with("#!/bin/bash -l\n"));
+    assert_eq!(login.collect::<Vec<_>>(), [false, true], "{scripts:#?}");
 }
 
 #[test]

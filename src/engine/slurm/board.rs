@@ -50,10 +50,13 @@ pub(super) struct Content {
 }
 
 /// The board itself.
+///
+/// The two sides sleep on different bells: a thousand stages must not wake each time that one of them has a wish.
 #[derive(Debug, Default)]
 pub(super) struct Board {
     content: Mutex<Content>,
-    changed: Condvar,
+    wishes: Condvar,
+    news: Condvar,
 }
 
 impl Board {
@@ -61,17 +64,30 @@ impl Board {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes something, and tells all that wait.
-    pub(super) fn change<T>(&self, work: impl FnOnce(&mut Content) -> T) -> T {
+    /// Changes something that the clerk is to see to.
+    pub(super) fn wish<T>(&self, work: impl FnOnce(&mut Content) -> T) -> T {
         let result = work(&mut self.lock());
-        self.changed.notify_all();
+        self.wishes.notify_all();
         result
     }
 
-    /// Waits for a change, no longer than this.
-    pub(super) fn wait(&self, limit: Duration) {
+    /// Changes something that the stages wait for.
+    pub(super) fn tell<T>(&self, work: impl FnOnce(&mut Content) -> T) -> T {
+        let result = work(&mut self.lock());
+        self.news.notify_all();
+        result
+    }
+
+    /// Waits for a wish, no longer than this.
+    pub(super) fn wait_for_wishes(&self, limit: Duration) {
         let content = self.lock();
-        drop(self.changed.wait_timeout(content, limit));
+        drop(self.wishes.wait_timeout(content, limit));
+    }
+
+    /// Waits for news, no longer than this.
+    pub(super) fn wait_for_news(&self, limit: Duration) {
+        let content = self.lock();
+        drop(self.news.wait_timeout(content, limit));
     }
 
     pub(super) fn view(&self, placed: &Placed) -> Watched {

@@ -1,6 +1,6 @@
 //! The one who talks to Slurm: submits what is wanted, in arrays where jobs are alike, and asks after all jobs at once.
 
-use super::board::{Board, Wanted, Watched};
+use super::board::{Board, Content, Wanted, Watched};
 use super::commands::Commands;
 use super::script;
 use super::sighting::Sighting;
@@ -47,9 +47,10 @@ impl<'a> Clerk<'a> {
     /// Works until the board is closed.
     pub(super) fn work(&mut self) {
         loop {
-            let (closed, stopped, cancelled) = self.board.change(|content| {
+            let (closed, stopped, cancelled) = {
+                let mut content = self.board.lock();
                 (content.closed, std::mem::take(&mut content.asked), std::mem::take(&mut content.cancelled))
-            });
+            };
             stopped.iter().for_each(|id| self.commands.ask_to_stop(id));
             if !cancelled.is_empty() {
                 self.commands.cancel(&cancelled);
@@ -59,7 +60,7 @@ impl<'a> Clerk<'a> {
             }
             self.submit();
             self.ask();
-            self.board.wait(NAP);
+            self.board.wait_for_wishes(NAP);
         }
     }
 
@@ -68,7 +69,7 @@ impl<'a> Clerk<'a> {
         if self.submitted.is_some_and(|at| at.elapsed() < PACE) {
             return;
         }
-        let batch = self.board.change(|content| {
+        let take = |content: &mut Content| {
             let first = content.wanted.iter().find(|wanted| wanted.since.elapsed() >= GATHER)?;
             let (stage, request) = (first.stage.clone(), first.request.clone());
             let alike = |wanted: &Wanted| wanted.stage == stage && wanted.request == request;
@@ -81,7 +82,8 @@ impl<'a> Clerk<'a> {
             batch.retain(|wanted| wanted.placed.has_job());
             content.wanted = others;
             Some(batch)
-        });
+        };
+        let batch = take(&mut self.board.lock());
         let Some(batch) = batch.filter(|batch| !batch.is_empty()) else { return };
         let name = format!("cistage.{}.{}.{}", self.run, self.batches, batch[0].stage);
         self.batches += 1;
@@ -89,7 +91,7 @@ impl<'a> Clerk<'a> {
         self.submitted = Some(Instant::now());
         // What was just submitted may end at once.
         self.pause = self.site.poll_seconds.map_or(SOON, Duration::from_secs);
-        self.board.change(|content| {
+        self.board.tell(|content| {
             for (index, wanted) in batch.iter().enumerate() {
                 // It may have ended before Slurm gave its number.
                 let Some(watched) = content.watched.get_mut(&wanted.placed) else { continue };
@@ -120,7 +122,7 @@ impl<'a> Clerk<'a> {
         let more = if several { format!(" and {} more", batch.len() - 1) } else { String::new() };
         let comment = format!("cistage run={} {}{more}", self.run, batch[0].about);
         let script = batch[0].request.script(name, &comment, &folders, self.site, &program);
-        let id = match self.commands.submit(&script) {
+        let id = match self.commands.submit(&script, batch[0].request.environment()) {
             Ok(id) => id,
             // It may have come through all the same: asked for by its name before it is called refused.
             Err(why) => self.found(name).ok_or(why)?,
@@ -148,7 +150,7 @@ impl<'a> Clerk<'a> {
         let answer = self.commands.jobs();
         self.asked = Instant::now();
         match answer {
-            Err(what) => self.board.change(|content| {
+            Err(what) => self.board.tell(|content| {
                 let since = content.away.as_ref().map_or_else(Instant::now, |(since, _)| *since);
                 content.away = Some((since, what));
             }),
@@ -159,7 +161,7 @@ impl<'a> Clerk<'a> {
                     ids.filter(|id| !jobs.contains_key(id)).collect()
                 };
                 jobs.extend(self.commands.remembered(&missing.iter().map(String::as_str).collect::<Vec<_>>()));
-                let changed = self.board.change(|content| {
+                let changed = self.board.tell(|content| {
                     content.away = None;
                     content
                         .watched

@@ -2,6 +2,7 @@
 
 use super::sighting::{SACCT, SQUEUE, Sighting, listing, table};
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -25,10 +26,12 @@ impl Commands {
         (self.calls.load(Ordering::Relaxed), self.submissions.load(Ordering::Relaxed))
     }
 
-    /// Submits a script; gives the job's number.
-    pub(super) fn submit(&self, script: &str) -> Result<String, String> {
+    /// Submits a script in this environment; gives the job's number.
+    pub(super) fn submit(&self, script: &str, environment: Vec<(OsString, OsString)>) -> Result<String, String> {
         self.submissions.fetch_add(1, Ordering::Relaxed);
-        let answer = self.call("sbatch", &["--parsable"], script)?;
+        let mut sbatch = Command::new("sbatch");
+        sbatch.arg("--parsable").env_clear().envs(environment);
+        let answer = self.answer(sbatch, script)?;
         let id = answer.trim().split(';').next().unwrap_or_default();
         if id.is_empty() || !id.bytes().all(|b| b.is_ascii_digit()) {
             return Err(format!("sbatch answered {answer:?}"));
@@ -40,9 +43,9 @@ impl Commands {
     pub(super) fn jobs(&self) -> Result<BTreeMap<String, Sighting>, String> {
         let user = super::user();
         let squeue = ["--noheader", "--array", "--states=all", "--user", &user, "--format", SQUEUE];
-        self.call("squeue", &squeue, "").map(|text| table(&text)).or_else(|error| {
+        self.call("squeue", &squeue).map(|text| table(&text)).or_else(|error| {
             // Some sites keep `squeue` from answering for all states; where the controller is away, this fails the same way.
-            self.call("scontrol", &["show", "job", "--oneliner"], "").map(|text| listing(&text)).map_err(|_| error)
+            self.call("scontrol", &["show", "job", "--oneliner"]).map(|text| listing(&text)).map_err(|_| error)
         })
     }
 
@@ -52,11 +55,7 @@ impl Commands {
             return BTreeMap::new();
         }
         let list = ids.join(",");
-        match self.call(
-            "sacct",
-            &["--allocations", "--noheader", "--parsable2", "--jobs", &list, "--format", SACCT],
-            "",
-        ) {
+        match self.call("sacct", &["--allocations", "--noheader", "--parsable2", "--jobs", &list, "--format", SACCT]) {
             Ok(text) => table(&text),
             Err(error) => {
                 let none = error.contains("disabled") || error.contains("can't be started");
@@ -68,25 +67,31 @@ impl Commands {
 
     /// Asks a job to end: it saves its state, and says so in its folder.
     pub(super) fn ask_to_stop(&self, id: &str) {
-        let _ = self.call("scancel", &["--batch", "--signal=TERM", id], "");
+        let _ = self.call("scancel", &["--batch", "--signal=TERM", id]);
     }
 
     /// Ends a job, or takes it from the queue. Of one that has ended already nothing is said.
     pub(super) fn cancel(&self, ids: &[String]) {
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let _ = self.call("scancel", &[&["--quiet"], &ids[..]].concat(), "");
+        let _ = self.call("scancel", &[&["--quiet"], &ids[..]].concat());
     }
 
-    fn call(&self, program: &str, args: &[&str], input: &str) -> Result<String, String> {
-        self.calls.fetch_add(1, Ordering::Relaxed);
+    fn call(&self, program: &str, args: &[&str]) -> Result<String, String> {
         let mut command = Command::new(program);
-        command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(args);
         // What a user has set for their own listings would change ours.
         for variable in
             ["SQUEUE_FORMAT", "SQUEUE_STATES", "SQUEUE_USERS", "SQUEUE_PARTITION", "SACCT_FORMAT", "SLURM_TIME_FORMAT"]
         {
             command.env_remove(variable);
         }
+        self.answer(command, "")
+    }
+
+    fn answer(&self, mut command: Command, input: &str) -> Result<String, String> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        let program = command.get_program().display().to_string();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| format!("{program} can't be started: {e}"))?;
         if let Some(mut pipe) = child.stdin.take() {
             // A program that reads nothing says by its exit why.

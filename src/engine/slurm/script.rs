@@ -3,7 +3,7 @@
 use crate::engine::reproduce::quoted;
 use crate::site;
 use crate::stage::Resources;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -24,8 +24,12 @@ pub(in crate::engine) struct Request {
 /// Seconds before the end at which a stage that saves its state is told.
 const WARN: u64 = 120;
 
-/// Environment variables that jobs are handed where they are set.
-const EXPORTED: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "SLURM_CONF", "LD_LIBRARY_PATH"];
+/// Environment variables that jobs are handed where they are set, beside Slurm's own.
+const HANDED: [&str; 5] = ["PATH", "HOME", "USER", "LANG", "LD_LIBRARY_PATH"];
+const SLURMS: [&str; 2] = ["SLURM_", "SBATCH_"];
+
+/// Would put other variables in the place of these.
+const EXPORT: &str = "SBATCH_EXPORT";
 
 impl Request {
     /// The script for the jobs in these folders, an array where they are several.
@@ -37,7 +41,8 @@ impl Request {
         site: &site::Slurm,
         program: &Path,
     ) -> String {
-        let mut text = "#!/bin/bash\n".to_owned();
+        // Set-up needs what a login gives (`module` is a shell's function), and may be slow; other jobs need none of it.
+        let mut text = if site.setup.is_empty() { "#!/bin/bash\n" } else { "#!/bin/bash -l\n" }.to_owned();
         for option in self.options(name, comment, folders.len(), site) {
             let _ = writeln!(text, "#SBATCH {option}");
         }
@@ -45,6 +50,10 @@ impl Request {
         let _ = writeln!(text, "folders=(\n  {}\n)", words.join("\n  "));
         text += "folder=${folders[${SLURM_ARRAY_TASK_ID:-0}]}\n";
         text += "exec >> \"$folder/slurm.out\" 2>&1\n";
+        if let (false, Some(path)) = (site.setup.is_empty(), std::env::var_os("PATH")) {
+            // A login has replaced it.
+            let _ = writeln!(text, "export PATH={}:\"$PATH\"", word(&path));
+        }
         for line in &site.setup {
             // Braces: the line may end in a comment.
             let said = word(OsStr::new(&format!("a line of set-up failed: {line}")));
@@ -55,6 +64,15 @@ impl Request {
         text
     }
 
+    /// The environment that a submission is made in, and the job handed: of all that is set here, as little as it needs.
+    pub(super) fn environment(&self) -> Vec<(OsString, OsString)> {
+        let is_handed = |name: &str| {
+            let is_slurms = SLURMS.iter().any(|start| name.starts_with(start)) && name != EXPORT;
+            is_slurms || HANDED.contains(&name) || self.secrets.iter().any(|secret| secret == name)
+        };
+        std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_handed)).collect()
+    }
+
     fn options(&self, name: &str, comment: &str, jobs: usize, site: &site::Slurm) -> Vec<String> {
         let Resources { cpus, memory, gpus, time } = self.resources;
         let mut options = vec![
@@ -63,10 +81,8 @@ impl Request {
             format!("--ntasks={}", self.ranks),
             "--output=/dev/null".to_owned(),
             "--requeue".to_owned(),
-            format!(
-                "--export={}",
-                EXPORTED.iter().copied().chain(self.secrets.iter().map(String::as_str)).collect::<Vec<_>>().join(",")
-            ),
+            // All of what `environment` lets through. A list here would have every node go through a user's login.
+            "--export=ALL".to_owned(),
         ];
         if jobs > 1 {
             options.push(format!("--array=0-{}", jobs - 1));
@@ -157,7 +173,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|there| there == line), "{line}\n{text}");
         }
-        assert!(text.contains("LD_LIBRARY_PATH,TOKEN") && !text.contains("--array"), "{text}");
+        assert!(text.starts_with("#!/bin/bash -l\n") && !text.contains("--array"), "{text}");
     }
 
     #[test]
