@@ -255,6 +255,7 @@ impl<'a> Coordinator<'a> {
         if urgency > self.heeded {
             self.heeded = urgency;
             self.tracks.iter().for_each(|track| track.control.stop(urgency));
+            self.slurm.inspect(|slurm| slurm.wake());
         }
     }
 

@@ -21,7 +21,7 @@ use crate::site;
 use board::{Board, Wanted, Watched};
 use clerk::Clerk;
 use commands::Commands;
-use sighting::Verdict;
+use sighting::{Sighting, Verdict};
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -100,6 +100,11 @@ impl Slurm {
         self.board.wish(|content| content.closed = true);
     }
 
+    /// Has every stage that waits for news look up: it is asked to stop.
+    pub(super) fn wake(&self) {
+        self.board.tell(|_| ());
+    }
+
     /// Calls of Slurm's commands, and submissions among them.
     pub(super) fn counts(&self) -> (u64, u64) {
         self.commands.counts()
@@ -149,7 +154,7 @@ impl Slurm {
                 let watched = Watched { id: Some(id), seen: Some(Instant::now()), ..Watched::default() };
                 self.board.wish(|content| content.watched.insert(placed.clone(), watched));
             }
-            None if placed.done().is_some() => {}
+            None if placed.done().is_some_and(|done| !done.was_stopped()) => {}
             None => self.submit(placed, subject, request),
         }
     }
@@ -240,7 +245,8 @@ impl Wait<'_> {
             if let Some(fate) = self.judge(&watched, hear)? {
                 return Ok(fate);
             }
-            let runs = self.started.is_some() || control.is_stopped();
+            let is_running = |sighting: Sighting| sighting.state == "RUNNING";
+            let runs = self.started.is_some() || control.is_stopped() || watched.sighting.is_some_and(is_running);
             self.slurm.board.wait_for_news(if runs { LOOK } else { LOOK_SELDOM });
         }
     }
@@ -279,10 +285,14 @@ impl Wait<'_> {
         if !control.is_stopped() {
             return None;
         }
+        let Some(id) = &watched.id else {
+            // One that is on its way to Slurm has to arrive before it can be left there, or cancelled.
+            let stays = self.slurm.board.withdraw(self.placed) || control.is_urgent();
+            return stays.then_some(Fate::Cancelled);
+        };
         if !self.slurm.interrupt.cancels_jobs() {
-            return Some(if watched.id.is_some() { Fate::Left } else { Fate::Cancelled });
+            return Some(Fate::Left);
         }
-        let Some(id) = &watched.id else { return Some(Fate::Cancelled) };
         if !self.asked {
             self.asked = true;
             self.since = Instant::now();

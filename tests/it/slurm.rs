@@ -164,6 +164,32 @@ fn an_interrupted_run_leaves_its_jobs_or_cancels_them() {
 }
 
 #[test]
+fn a_job_on_its_way_to_slurm_when_the_run_is_interrupted_is_cancelled_there_or_found_again() {
+    let site = Site::new(PIPELINE);
+    site.ws.write("fake/late", "2");
+    let interrupted = |answer: &str| {
+        let args = ["--to", "many", "--set", "wait=6", "--on-interrupt", answer];
+        let before = site.submissions();
+        let run = site.command(&args).spawn().expect("starts");
+        until("it is being submitted", || site.submissions() > before);
+        // SAFETY: a signal to a child that is not reaped yet.
+        unsafe { libc::kill(run.id().cast_signed(), libc::SIGINT) };
+        let got = run.wait_with_output().expect("ends");
+        assert_eq!(got.status.code(), Some(130), "{}", String::from_utf8_lossy(&got.stdout));
+    };
+    interrupted("cancel");
+    let asked = site.ws.read("fake/calls");
+    let is_cancelled = |task: &str| asked.lines().any(|line| line.starts_with("scancel") && line.contains(task));
+    assert!(["1_0", "1_1", "1_2"].into_iter().all(is_cancelled), "{asked}");
+
+    interrupted("leave");
+    let before = site.submissions();
+    let (code, events) = site.run(&["--to", "many", "--set", "wait=6"]);
+    assert_eq!((code, site.submissions()), (0, before), "{events:#?}");
+    assert!(note(&events, "takes up job 2_0"), "{events:#?}");
+}
+
+#[test]
 fn what_slurm_says_only_tells_how_long_to_wait() {
     let site = Site::new(PIPELINE);
     // The controller goes away, and does not come back: the jobs' own words are enough.

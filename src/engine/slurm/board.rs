@@ -90,6 +90,14 @@ impl Board {
         drop(self.news.wait_timeout(content, limit));
     }
 
+    /// Takes back what the clerk has not taken up yet; gives whether there was anything to take back.
+    pub(super) fn withdraw(&self, placed: &Placed) -> bool {
+        let mut content = self.lock();
+        let before = content.wanted.len();
+        content.wanted.retain(|wanted| wanted.placed != *placed);
+        content.wanted.len() < before
+    }
+
     pub(super) fn view(&self, placed: &Placed) -> Watched {
         self.lock().watched.get(placed).cloned().unwrap_or_default()
     }
