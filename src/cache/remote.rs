@@ -43,12 +43,14 @@ mod probe;
 mod push;
 mod runs;
 mod store;
+mod turns;
 pub(super) mod uploads;
 
 #[cfg(test)]
 mod tests;
 
 use store::Store;
+use turns::Turns;
 
 pub use address::Address;
 pub use arrival::Arrival;
@@ -92,6 +94,7 @@ pub struct Remote {
     damaged: Mutex<BTreeSet<Digest>>,
     /// Actions that this program has pushed already.
     pushed: Mutex<BTreeSet<ActionKey>>,
+    turns: Turns,
 }
 
 impl fmt::Debug for Remote {
@@ -122,6 +125,7 @@ impl Remote {
             about: OnceLock::new(),
             damaged: Mutex::default(),
             pushed: Mutex::default(),
+            turns: Turns::default(),
         }
     }
 

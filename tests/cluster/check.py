@@ -389,7 +389,7 @@ class Failures:
         return f"{told[0]!r}; {resumed[-1] if resumed else 'from the beginning'}"
 
     def urgent_job(self):
-        """A job of more importance on all nodes."""
+        # A job of more importance on all nodes.
         script = f"#!/bin/bash\n#SBATCH -p urgent -N {self.cluster.nodes} --exclusive --output=/dev/null\nsleep 4\n"
         subprocess.run(["sbatch"], input=script, text=True, env=self.cluster.env(), check=True, stdout=subprocess.DEVNULL)
 

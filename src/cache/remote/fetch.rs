@@ -10,12 +10,15 @@ use crate::artifact::{Artifact, Layout};
 use crate::cache::{Cache, CacheError, Claimed, Lookup, Served, records, tree};
 use crate::digest::{Digest, HashingWriter};
 use serde::Serialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Objects of one action that are fetched at once.
-const AT_ONCE: usize = 8;
+/// Objects of one action that are fetched at once, or records that are looked through.
+pub(super) const AT_ONCE: usize = 8;
+/// Actions that are pulled at once.
+const ACTIONS_AT_ONCE: usize = 8;
 /// A folder's listing has no more bytes; nor has a record that was replaced.
 const LISTING: u64 = 256 << 20;
 /// Records that one lineage is followed for.
@@ -167,17 +170,17 @@ impl Remote {
         }
         files.sort_unstable();
         files.dedup();
-        let missing = std::sync::Mutex::new(BTreeSet::new());
+        let missing = Mutex::new(BTreeSet::new());
         // Where something is missing all the same, nothing large is fetched in vain.
         if lacks.is_empty() {
             each(&files, AT_ONCE, |(digest, bytes)| {
                 if !self.bring_object(cache, *digest, Some(*bytes), brought, stop)? {
-                    missing.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(*digest);
+                    lock(&missing).insert(*digest);
                 }
                 Ok(())
             })?;
         }
-        lacks.extend(missing.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner));
+        lacks.extend(missing.into_inner().unwrap_or_else(PoisonError::into_inner));
         let (mut parent, mut met) = (record.parent, BTreeSet::new());
         while let Some(replaced) = parent.filter(|replaced| met.insert(*replaced)) {
             if !self.bring_object(cache, replaced, None, brought, stop)? {
@@ -221,6 +224,10 @@ impl Remote {
         stop: Stop<'_>,
     ) -> Result<bool, Fault> {
         let session = cache.session()?;
+        if cache.store.has(digest, session, &cache.ledger)? {
+            return Ok(true);
+        }
+        let _turn = self.turns.take(digest);
         if cache.store.has(digest, session, &cache.ledger)? {
             return Ok(true);
         }
@@ -303,48 +310,74 @@ impl Remote {
         pulled: &mut Pulled,
         stop: Stop<'_>,
     ) -> Result<(), Fault> {
-        let brought = Brought::default();
-        let (mut next, mut met): (Vec<ActionKey>, BTreeSet<ActionKey>) = (keys, BTreeSet::new());
-        while let Some(key) = next.pop() {
-            if !met.insert(key) {
-                continue;
+        let (mut wave, mut met): (Vec<ActionKey>, BTreeSet<ActionKey>) = (keys, BTreeSet::new());
+        loop {
+            wave.retain(|key| met.insert(*key));
+            if wave.is_empty() {
+                return Ok(());
             }
-            let here = cache.record(key)?;
-            let believed = match here {
-                Some(_) => None,
-                None => {
-                    let seen = self.look(key, stop)?;
-                    let refused = seen.refused.iter().map(|refusal| match refusal {
-                        Refusal::Untrusted(what) | Refusal::Damaged(what) => {
-                            format!("the record of {}: {what}", key.0.short())
-                        }
-                    });
-                    pulled.refused.extend(refused);
-                    seen.believed
-                }
-            };
-            let Some(record) = here.as_ref().or(believed.as_ref().map(|believed| &believed.record)) else { continue };
-            next.extend(makers(record));
-            let absent = match self.bring_objects(cache, record, &brought, stop) {
-                Ok(Whole::Yes) => BTreeSet::new(),
-                Ok(Whole::Lacks(lacks)) => lacks,
-                // One damaged object does not keep the others away.
-                Err(Fault::Lies(what)) => {
-                    pulled.refused.push(what);
-                    named(record).filter(|object| !cache.object_path(*object).exists()).collect()
-                }
-                Err(fault) => return Err(fault),
-            };
-            pulled.missing += absent.len() as u64;
-            if let Some(believed) = &believed {
-                self.keep_record(cache, believed, absent)?;
-                pulled.records += 1;
+            let came = Mutex::new(BTreeMap::new());
+            let fault = each(&wave, ACTIONS_AT_ONCE, |key| {
+                let (counted, behind) = self.pull_action(cache, *key, stop)?;
+                lock(&came).insert(*key, (counted, behind));
+                Ok(())
+            });
+            wave.clear();
+            for (counted, behind) in came.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+                pulled.add(counted);
+                wave.extend(behind);
             }
+            fault?;
         }
-        let counted = brought.counted();
-        pulled.objects += counted.objects;
-        pulled.bytes += counted.bytes;
-        Ok(())
+    }
+
+    /// Brings one action; gives what came of it, and the actions that made its inputs.
+    fn pull_action(&self, cache: &Cache, key: ActionKey, stop: Stop<'_>) -> Result<(Pulled, Vec<ActionKey>), Fault> {
+        let (brought, mut refused) = (Brought::default(), Vec::new());
+        let here = cache.record(key)?;
+        let believed = match here {
+            Some(_) => None,
+            None => {
+                let seen = self.look(key, stop)?;
+                refused.extend(seen.refused.iter().map(|refusal| match refusal {
+                    Refusal::Untrusted(what) | Refusal::Damaged(what) => {
+                        format!("the record of {}: {what}", key.0.short())
+                    }
+                }));
+                seen.believed
+            }
+        };
+        let Some(record) = here.as_ref().or(believed.as_ref().map(|believed| &believed.record)) else {
+            return Ok((Pulled { refused, ..Pulled::default() }, Vec::new()));
+        };
+        let absent = match self.bring_objects(cache, record, &brought, stop) {
+            Ok(Whole::Yes) => BTreeSet::new(),
+            Ok(Whole::Lacks(lacks)) => lacks,
+            // One damaged object does not keep the others away.
+            Err(Fault::Lies(what)) => {
+                refused.push(what);
+                named(record).filter(|object| !cache.object_path(*object).exists()).collect()
+            }
+            Err(fault) => return Err(fault),
+        };
+        let missing = absent.len() as u64;
+        if let Some(believed) = &believed {
+            self.keep_record(cache, believed, absent)?;
+        }
+        let records = u64::from(believed.is_some());
+        Ok((Pulled { records, missing, refused, ..brought.counted() }, makers(record).collect()))
+    }
+}
+
+impl Pulled {
+    pub(super) fn add(&mut self, more: Self) {
+        let Self { runs, records, objects, bytes, missing, refused } = more;
+        self.runs += runs;
+        self.records += records;
+        self.objects += objects;
+        self.bytes += bytes;
+        self.missing += missing;
+        self.refused.extend(refused);
     }
 }
 
@@ -369,4 +402,8 @@ pub(super) fn makers(record: &ActionRecord) -> impl Iterator<Item = ActionKey> {
 /// The objects that a record names itself.
 fn named(record: &ActionRecord) -> impl Iterator<Item = Digest> {
     record.outputs.values().chain(&record.log).map(|artifact| artifact.digest).chain(record.parent)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

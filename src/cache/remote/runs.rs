@@ -1,7 +1,8 @@
 //! Whole runs, there and back.
 
 use super::Remote;
-use super::fetch::{Brought, Pulled};
+use super::crew::each;
+use super::fetch::{AT_ONCE, Brought, Pulled};
 use super::layout::{self, ACTIONS, RUN, RUNS, SharedRun};
 use super::push::{Pushed, Tally};
 use super::store::{Fault, Put, Stop};
@@ -11,7 +12,10 @@ use crate::cache::{Cache, CacheError, RunRecord, StepRecord, durable, runs};
 use crate::digest::Digest;
 use crate::event::Outcome;
 use crate::name::RunId;
+use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 /// A run's envelope has no more bytes.
 const LIMIT: u64 = 1 << 20;
@@ -97,15 +101,16 @@ impl Remote {
 
     /// The actions there that made an artifact whose digest begins so: each record is looked through.
     pub fn shared_makers(&self, hex: &str, stop: Stop<'_>) -> Result<Vec<ActionKey>, Fault> {
-        let mut makers = Vec::new();
-        for key in self.shared_actions(stop)? {
-            let believed = self.look(key, stop)?.believed;
+        let makers = Mutex::new(BTreeSet::new());
+        each(&self.shared_actions(stop)?, AT_ONCE, |key| {
+            let believed = self.look(*key, stop)?.believed;
             let made = believed.iter().flat_map(|believed| believed.record.outputs.values());
             if key.0.hex().starts_with(hex) || made.into_iter().any(|output| output.digest.hex().starts_with(hex)) {
-                makers.push(key);
+                makers.lock().unwrap_or_else(PoisonError::into_inner).insert(*key);
             }
-        }
-        Ok(makers)
+            Ok(())
+        })?;
+        Ok(makers.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect())
     }
 
     /// Brings runs and actions here, with all behind them.
@@ -158,17 +163,16 @@ impl Remote {
             }
         };
         self.pull_actions(cache, keys(&record), pulled, stop)?;
-        let brought = Brought::default();
+        let (brought, missing) = (Brought::default(), AtomicU64::new(0));
         let logs = record.steps.iter().filter(|step| !served(step)).filter_map(|step| step.log.as_ref());
-        let objects = logs.map(|log| (log.digest, Some(log.bytes))).chain([(record.text, None)]);
-        for (object, bytes) in objects {
-            if !self.bring_object(cache, object, bytes, &brought, stop)? {
-                pulled.missing += 1;
-            }
-        }
-        let counted = brought.counted();
-        pulled.objects += counted.objects;
-        pulled.bytes += counted.bytes;
+        let objects: Vec<(Digest, Option<u64>)> =
+            logs.map(|log| (log.digest, Some(log.bytes))).chain([(record.text, None)]).collect();
+        each(&objects, AT_ONCE, |(object, bytes)| {
+            let is_there = self.bring_object(cache, *object, *bytes, &brought, stop)?;
+            missing.fetch_add(u64::from(!is_there), Ordering::Relaxed);
+            Ok(())
+        })?;
+        pulled.add(Pulled { missing: missing.into_inner(), ..brought.counted() });
         let read = |object: Option<Digest>| object.map_or(Ok(None), |object| self.read_object(object, stop));
         let (events, signature) = (read(shared.events)?, read(shared.signature)?);
         let imported = Imported {

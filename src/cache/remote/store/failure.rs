@@ -28,13 +28,31 @@ pub fn down(error: &object_store::Error) -> Fault {
     Fault::Down(format!("{what} ({})", essence(&text)))
 }
 
-/// Whether the store answered, and said no: asked again, it would say the same.
-pub fn is_refusal(error: &object_store::Error) -> bool {
+/// What came back from the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Asked again, it would say no again.
+    No,
+    /// It failed inside, or has too much to do.
+    Failed,
+    None,
+}
+
+pub fn answer(error: &object_store::Error) -> Answer {
     let text = whole(error);
     match text.split_once("status code: ") {
-        Some((_, code)) => code.starts_with('4') && !code.starts_with("408") && !code.starts_with("429"),
+        Some((_, code)) => {
+            let is_no = code.starts_with('4') && !code.starts_with("408") && !code.starts_with("429");
+            if is_no { Answer::No } else { Answer::Failed }
+        }
         // object_store's words where no answer came.
-        None => !text.contains("Error performing"),
+        None => {
+            if text.contains("Error performing") {
+                Answer::None
+            } else {
+                Answer::No
+            }
+        }
     }
 }
 
@@ -96,11 +114,9 @@ mod tests {
         assert!(said("HTTP error: connection refused").starts_with("the store failed (Generic"));
         let status =
             |code| error(&format!("Error performing PUT in 3ms - Server returned non-2xx status code: {code}: x"));
-        assert_eq!(
-            [400, 403, 404, 408, 429, 500, 503].map(|code| is_refusal(&status(code))),
-            [true, true, true, false, false, false, false]
-        );
-        assert!(!is_refusal(&error("Error performing PUT in 3ms - HTTP error: connection refused")));
-        assert!(is_refusal(&error("no such upload")));
+        assert_eq!([400, 403, 404].map(|code| answer(&status(code))), [Answer::No; 3]);
+        assert_eq!([408, 429, 500, 503].map(|code| answer(&status(code))), [Answer::Failed; 4]);
+        assert_eq!(answer(&error("Error performing PUT in 3ms - HTTP error: connection refused")), Answer::None);
+        assert_eq!(answer(&error("no such upload")), Answer::No);
     }
 }

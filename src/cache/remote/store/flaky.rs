@@ -7,13 +7,15 @@ use object_store::multipart::{MultipartStore, PartId};
 use object_store::path::Path;
 use object_store::{MultipartId, PutPayload, PutResult};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Breaks off after so many parts.
 pub struct Flaky {
     pub objects: Arc<InMemory>,
     pub parts_left: AtomicU64,
+    /// Says that it failed, where it breaks off; else it is gone.
+    pub answers: AtomicBool,
     /// Numbers of the parts that came.
     pub came: Mutex<Vec<usize>>,
     pub aborted: Mutex<Vec<String>>,
@@ -23,7 +25,8 @@ impl Flaky {
     pub fn new(parts_left: u64) -> Arc<Self> {
         let objects = Arc::new(InMemory::new());
         let (came, aborted) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { objects, parts_left: AtomicU64::new(parts_left), came, aborted })
+        let (parts_left, answers) = (AtomicU64::new(parts_left), AtomicBool::new(false));
+        Arc::new(Self { objects, parts_left, answers, came, aborted })
     }
 
     pub fn store(self: &Arc<Self>) -> Store {
@@ -63,7 +66,10 @@ impl MultipartStore for Flaky {
     {
         let left = self.parts_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
         if left.is_err() {
-            let source = "Error performing PUT - HTTP error: connection refused".into();
+            let answers = self.answers.load(Ordering::Relaxed);
+            let what =
+                if answers { "Server returned non-2xx status code: 500" } else { "HTTP error: connection refused" };
+            let source = format!("Error performing PUT - {what}").into();
             return Box::pin(async { Err(object_store::Error::Generic { store: "S3", source }) });
         }
         self.came.lock().expect("nobody panicked").push(number);

@@ -1,7 +1,7 @@
 //! Many bytes under a name, part by part; where the store has uploads as things of their own, an upload goes on another time
 //! with the parts that are missing.
 
-use super::failure::{down, is_refusal};
+use super::failure::{Answer, answer, down};
 use super::{ANSWER, Fault, Stop, Store, time_for};
 use crate::digest::Digest;
 use bytes::Bytes;
@@ -22,6 +22,8 @@ pub(super) const PART: u64 = 8 << 20;
 /// Parts of one object that are under way at once, at most, and the memory that they take.
 const PARTS_AT_ONCE: u64 = 8;
 const PARTS_MEMORY: u64 = PARTS_AT_ONCE * PART;
+/// An upload that the store failed at so often, with no part more each time, is not tried again.
+const STALLED: u32 = 3;
 /// How long others are waited for after one has failed.
 const LINGER: Duration = Duration::from_secs(2);
 
@@ -35,6 +37,9 @@ pub struct Upload {
     pub part_size: u64,
     /// Parts that are there, from 0 on.
     pub parts: BTreeMap<u64, Part>,
+    /// How often the store answered, and failed, since the last part came. Some fail so at what they have forgotten.
+    #[serde(default)]
+    pub stalled: u32,
 }
 
 /// A part that is there.
@@ -63,6 +68,8 @@ pub trait Parts {
 enum Broken {
     /// The store knows no such upload, or not these parts.
     Refused(Fault),
+    /// It answered that it failed inside.
+    Ailing(Fault),
     Failed(Fault),
 }
 
@@ -74,18 +81,23 @@ impl From<Fault> for Broken {
 
 impl Broken {
     fn of(error: &object_store::Error) -> Self {
-        if is_refusal(error) { Self::Refused(down(error)) } else { Self::Failed(down(error)) }
+        let kind = match answer(error) {
+            Answer::No => Self::Refused,
+            Answer::Failed => Self::Ailing,
+            Answer::None => Self::Failed,
+        };
+        kind(down(error))
     }
 
     fn fault(self) -> Fault {
-        let (Self::Refused(fault) | Self::Failed(fault)) = self;
+        let (Self::Refused(fault) | Self::Ailing(fault) | Self::Failed(fault)) = self;
         fault
     }
 }
 
 impl Store {
     /// Puts many bytes under a name, which is there once all are; gives how many were sent. An upload that was begun goes on,
-    /// but where the store does not know it any more: then it begins anew, once. What did not end is given up where nobody
+    /// but where the store does not know it any more, or was often asked in vain: then it begins anew, once. What did not end is given up where nobody
     /// remembers it.
     pub fn put_parts(&self, name: &str, bytes: u64, parts: &mut dyn Parts, stop: Stop<'_>) -> Result<u64, Fault> {
         let part_size = PART.max(bytes / 9_000);
@@ -94,19 +106,25 @@ impl Store {
         let sending = Sending { store, path: &path, name, bytes };
         let begun = parts.begun();
         let lost = begun.as_ref().map(|upload| upload.id.clone());
-        if let Some(upload) = begun.filter(|upload| upload.part_size == part_size) {
-            match self.go_on(&sending, upload, parts, stop) {
+        if let Some(mut upload) = begun.filter(|upload| upload.part_size == part_size && upload.stalled < STALLED) {
+            upload.stalled += 1;
+            match self.go_on(&sending, &mut upload, parts, stop) {
                 Err(Broken::Refused(_)) => parts.rewind()?,
-                gone_on => return gone_on.map_err(Broken::fault),
+                gone_on => {
+                    if let Err(Broken::Ailing(_)) = gone_on {
+                        parts.remember(&upload);
+                    }
+                    return gone_on.map_err(Broken::fault);
+                }
             }
         }
         let id = self.wait(ANSWER, stop, async { store.create_multipart(&path).await.map_err(|e| down(&e)) })?;
         if let Some(lost) = lost.filter(|lost| *lost != id) {
             self.abort(name, &lost);
         }
-        let upload = Upload { id: id.clone(), part_size, parts: BTreeMap::new() };
+        let mut upload = Upload { id: id.clone(), part_size, parts: BTreeMap::new(), stalled: 0 };
         let is_remembered = parts.remember(&upload);
-        let sent = self.go_on(&sending, upload, parts, stop).map_err(Broken::fault);
+        let sent = self.go_on(&sending, &mut upload, parts, stop).map_err(Broken::fault);
         if sent.is_err() && !is_remembered {
             self.abort(name, &id);
         }
@@ -131,7 +149,7 @@ impl Store {
     fn go_on(
         &self,
         sending: &Sending<'_>,
-        mut upload: Upload,
+        upload: &mut Upload,
         parts: &mut dyn Parts,
         stop: Stop<'_>,
     ) -> Result<u64, Broken> {
@@ -139,11 +157,11 @@ impl Store {
         let mut sent = 0;
         self.wait(time_for(bytes), stop, async {
             let mut under_way = JoinSet::new();
-            let all = sending.send_all(&mut under_way, &mut upload, parts, &mut sent).await;
+            let all = sending.send_all(&mut under_way, upload, parts, &mut sent).await;
             // What is about to come to an end beside a failure counts too.
             let rest = async {
                 while let Some(joined) = under_way.join_next().await {
-                    let _ = arrived(joined, &mut upload, parts, &mut sent);
+                    let _ = arrived(joined, upload, parts, &mut sent);
                 }
             };
             let _ = tokio::time::timeout(LINGER, rest).await;
@@ -261,6 +279,7 @@ fn arrived(
     let put = joined.map_err(|error| Fault::Down(format!("a request broke off: {error}")))?;
     let (number, part, size) = put.map_err(|error| Broken::of(&error))?;
     upload.parts.insert(number, part);
+    upload.stalled = 0;
     *sent += size;
     parts.remember(upload);
     Ok(())
@@ -379,7 +398,7 @@ mod tests {
             let (store, mut bytes) = (flaky.store(), Bytes::new());
             let part = Part { id: "x".into(), digest: Digest::of(&bytes.all[..PART as usize]) };
             let parts = BTreeMap::from([(0, part.clone()), (7, part)]);
-            bytes.note = Some(Upload { id: id.into(), part_size, parts });
+            bytes.note = Some(Upload { id: id.into(), part_size, parts, stalled: 0 });
             assert_eq!(store.put_parts("large", SIZE, &mut bytes, NEVER).expect("puts"), SIZE);
             assert_eq!(read(&store), bytes.all);
             assert_eq!(
@@ -388,6 +407,27 @@ mod tests {
                 "what is lost is given up, if it is there"
             );
         }
+    }
+
+    #[test]
+    fn an_upload_that_the_store_fails_at_begins_anew_where_it_got_no_further_three_times() {
+        let flaky = Flaky::new(2);
+        let (store, mut bytes) = (flaky.store(), Bytes::new());
+        let mut push = |parts_left: u64, answers: bool| {
+            flaky.parts_left.store(parts_left, Ordering::Relaxed);
+            flaky.answers.store(answers, Ordering::Relaxed);
+            bytes.rewind().expect("memory");
+            let sent = store.put_parts("large", SIZE, &mut bytes, NEVER);
+            (sent.ok(), flaky.take_parts().len(), bytes.note.as_ref().map_or(0, |note| note.stalled))
+        };
+        assert_eq!(push(1, true), (None, 1, 0));
+        // Silence says nothing of the upload.
+        assert_eq!([push(0, false), push(0, true), push(0, true)], [(None, 0, 0), (None, 0, 1), (None, 0, 2)]);
+        assert_eq!(push(1, true), (None, 1, 0), "a part more, and it counts from the beginning");
+        assert_eq!([1, 2, 3].map(|_| push(0, true).2), [1, 2, 3]);
+        assert_eq!(flaky.aborted.lock().expect("nobody panicked").len(), 0);
+        assert_eq!(push(100, true), (Some(SIZE), 4, 0));
+        assert_eq!(flaky.aborted.lock().expect("nobody panicked").len(), 1);
     }
 
     #[test]
