@@ -169,9 +169,8 @@ def quickest(size, work, rounds=3):
 
 
 def throughput(lab, name, s3, port, bucket, before, secret="secret"):
-    """Push and pull of one run, beside the same bytes by boto3 and the AWS command line: the best of three rounds each."""
-    large = lab.dir / "a/objects" / lab.object("a", "large.o")
-    size = large.stat().st_size
+    """Push and pull of one run, beside the same files by boto3 and the AWS command line: the best of three rounds each."""
+    size = (lab.dir / "a/objects" / lab.object("a", "large.o")).stat().st_size
 
     # Short names: s3s-fs keeps them in names of files. In turns: other work on the machine then slows all alike.
     programs = {"": lab.program, "before: ": before} if before else {"": lab.program}
@@ -191,15 +190,26 @@ def throughput(lab, name, s3, port, bucket, before, secret="secret"):
     again = lab.push()
     told(f"{name}: a push of what is there sends nothing", (again["objects"], again["records"], again["bytes"]) == (0, 0, 0), again)
     figure(f"{name} push of what is there", f"{again['present']} objects looked for in {again['seconds']:.2f} s")
-    figure(f"{name} boto3 upload", quickest(size, lambda nth: s3.upload_file(str(large), bucket, f"peer{nth}")))
-    figure(f"{name} boto3 download", quickest(size, lambda nth: s3.download_file(bucket, "peer0", str(lab.dir / "peer"))))
+    # The same files, eight at a time, as many as this program takes.
+    pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix="new0/")
+    keys = [found["Key"] for page in pages for found in page["Contents"]]
+    folder = lab.dir / "peer"
+    for key in keys:
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+
+    def each(work):
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(work, keys))
+
+    figure(f"{name} boto3 download", quickest(size, lambda _: each(lambda key: s3.download_file(bucket, key, str(folder / key)))))
+    figure(f"{name} boto3 upload", quickest(size, lambda nth: each(lambda key: s3.upload_file(str(folder / key), bucket, f"peer{nth}{key}"))))
     cli = pathlib.Path(sys.executable).with_name("aws")
     if cli.exists():
         def copy(*ends):
-            subprocess.run([cli, "s3", "cp", "--quiet", *map(str, ends)], check=True, env={**lab.environment, **aws(port, secret)})
+            subprocess.run([cli, "s3", "cp", "--quiet", "--recursive", *map(str, ends)], check=True, env={**lab.environment, **aws(port, secret)})
 
-        figure(f"{name} aws s3 cp upload", quickest(size, lambda nth: copy(large, f"s3://{bucket}/cli{nth}")))
-        figure(f"{name} aws s3 cp download", quickest(size, lambda nth: copy(f"s3://{bucket}/cli0", lab.dir / "cli")))
+        figure(f"{name} aws s3 cp download", quickest(size, lambda nth: copy(f"s3://{bucket}/new0", lab.dir / f"cli{nth}")))
+        figure(f"{name} aws s3 cp upload", quickest(size, lambda nth: copy(folder / "new0", f"s3://{bucket}/cli{nth}")))
     lab.toml()
 
 

@@ -27,6 +27,25 @@ pub fn each<T: Sync>(items: &[T], at_once: usize, work: impl Fn(&T) -> Result<()
     fault.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
 }
 
+/// Does two things at once; gives the first one's fault where both have one.
+pub fn both(
+    one: impl FnOnce() -> Result<(), Fault> + Send,
+    other: impl FnOnce() -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let one = Mutex::new(Some(one));
+    let take = || one.lock().unwrap_or_else(PoisonError::into_inner).take().map_or(Ok(()), |one| one());
+    thread::scope(|scope| {
+        let beside = thread::Builder::new().spawn_scoped(scope, take);
+        let other = other();
+        match beside {
+            Ok(beside) => beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // The system gave no thread.
+            Err(_) => take(),
+        }
+        .and(other)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -47,5 +66,19 @@ mod tests {
             if *n == 3 { Err(Fault::Down("gone".into())) } else { Ok(()) }
         });
         assert_eq!((fault.expect_err("it failed").to_string(), done.into_inner()), ("gone".to_owned(), 3));
+    }
+    #[test]
+    fn two_things_are_done_and_either_fault_is_told() {
+        let fault = |what: &str| Err(Fault::Down(what.to_owned()));
+        let met = std::sync::Barrier::new(2);
+        let meet = || {
+            met.wait();
+            Ok(())
+        };
+        both(meet, meet).expect("they meet, so both are under way at once");
+        let told = |fault: Result<(), Fault>| fault.expect_err("it failed").to_string();
+        assert_eq!(told(both(|| fault("one"), || Ok(()))), "one");
+        assert_eq!(told(both(|| Ok(()), || fault("other"))), "other");
+        assert_eq!(told(both(|| fault("one"), || fault("other"))), "one");
     }
 }

@@ -10,6 +10,7 @@ use crate::artifact::{Artifact, Layout};
 use crate::cache::{Cache, CacheError, Claimed, Lookup, Served, records, tree};
 use crate::digest::{Digest, HashingWriter};
 use serde::Serialize;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -168,7 +169,8 @@ impl Remote {
                 },
             }
         }
-        files.sort_unstable();
+        // Large ones first: the others come beside them.
+        files.sort_unstable_by_key(|(digest, bytes)| (Reverse(*bytes), *digest));
         files.dedup();
         let missing = Mutex::new(BTreeSet::new());
         // Where something is missing all the same, nothing large is fetched in vain.

@@ -1,7 +1,7 @@
 //! What is here and not there, brought there: objects before records, records before runs.
 
 use super::Remote;
-use super::crew::each;
+use super::crew::{both, each};
 use super::envelopes::Refusal;
 use super::fetch::makers;
 use super::layout::{self, RECORD};
@@ -133,8 +133,10 @@ impl Remote {
         if !written.is_empty() {
             self.prepare(stop)?;
         }
-        each(&small, AT_ONCE, |object| self.push_object(cache, *object, tally, stop))?;
-        each(&large, LARGE_AT_ONCE, |object| self.push_object(cache, *object, tally, stop))?;
+        let push = |objects: &[Digest], at_once| {
+            each(objects, at_once, |object| self.push_object(cache, *object, tally, stop))
+        };
+        both(|| push(&large, LARGE_AT_ONCE), || push(&small, AT_ONCE))?;
         each(&written, AT_ONCE, |written| self.push_record(cache, written, tally, stop))
     }
 
