@@ -34,6 +34,7 @@ check-gpu: ## what a GPU computes, against the processor and against transformer
 
 check-mpi: ## trainings on 2 and 4 ranks: digests, curves, killed ranks, with figures; needs mpirun, mpicc and libclang
 	$(CARGO) test --release --locked --features mpi --test it -- ranks:: --nocapture --test-threads 1
+	$(CARGO) bench --locked --features mpi --bench all_reduce --no-run
 
 kill-test: ## one training, killed and interrupted at random moments, against the undisturbed one; some ten minutes
 	$(CARGO) test --release --locked --test it -- --ignored --nocapture kill::

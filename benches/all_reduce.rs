@@ -1,6 +1,8 @@
 //! The sum of a gradient over the ranks that `mpirun` started: `make bench-mpi`.
 
 use cistage::collective::{Adder, meet};
+use cistage::device::Device;
+use std::path::Path;
 use std::time::Instant;
 
 /// Parameters of the models of `benches/train.rs`.
@@ -8,7 +10,7 @@ const SIZES: [(&str, usize, usize); 3] =
     [("2 layers x 128", 430_000, 100), ("4 layers x 256", 3_260_000, 30), ("12 layers x 768", 85_750_000, 3)];
 
 fn main() {
-    let together = meet().expect("started by mpirun");
+    let (together, _) = meet(Device::Cpu, Path::new(".")).expect("started by mpirun");
     for (name, length, rounds) in SIZES {
         let (mut adder, mut values) = (Adder::default(), vec![1.0_f32; length]);
         let mut once = || {
