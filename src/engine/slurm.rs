@@ -219,6 +219,7 @@ struct Wait<'a> {
 impl Wait<'_> {
     fn until_the_end(&mut self, control: &Control, hear: &mut dyn FnMut(News<'_>)) -> io::Result<Fate> {
         loop {
+            let heard = self.slurm.board.news();
             self.listen(hear)?;
             // Stopped by another hand: Slurm tells whose.
             let stopped = |done: &Done| done.was_stopped() && !self.asked && !done.expired;
@@ -247,7 +248,7 @@ impl Wait<'_> {
             }
             let is_running = |sighting: Sighting| sighting.state == "RUNNING";
             let runs = self.started.is_some() || control.is_stopped() || watched.sighting.is_some_and(is_running);
-            self.slurm.board.wait_for_news(if runs { LOOK } else { LOOK_SELDOM });
+            self.slurm.board.wait_for_news(heard, if runs { LOOK } else { LOOK_SELDOM });
         }
     }
 

@@ -47,6 +47,8 @@ pub(super) struct Content {
     pub asked: Vec<String>,
     /// Nobody will add anything any more.
     pub closed: bool,
+    /// How often the stages were told something.
+    news: u64,
 }
 
 /// The board itself.
@@ -73,7 +75,10 @@ impl Board {
 
     /// Changes something that the stages wait for.
     pub(super) fn tell<T>(&self, work: impl FnOnce(&mut Content) -> T) -> T {
-        let result = work(&mut self.lock());
+        let mut content = self.lock();
+        content.news += 1;
+        let result = work(&mut content);
+        drop(content);
         self.news.notify_all();
         result
     }
@@ -84,10 +89,14 @@ impl Board {
         drop(self.wishes.wait_timeout(content, limit));
     }
 
-    /// Waits for news, no longer than this.
-    pub(super) fn wait_for_news(&self, limit: Duration) {
+    /// The news so far: `wait_for_news` waits for more than these.
+    pub(super) fn news(&self) -> u64 {
+        self.lock().news
+    }
+
+    pub(super) fn wait_for_news(&self, heard: u64, limit: Duration) {
         let content = self.lock();
-        drop(self.news.wait_timeout(content, limit));
+        drop(self.news.wait_timeout_while(content, limit, |content| content.news == heard));
     }
 
     /// Takes back what the clerk has not taken up yet; gives whether there was anything to take back.
